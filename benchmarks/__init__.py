@@ -1,0 +1,1 @@
+"""Benchmarks, worlds, judges, metrics and protocols."""

@@ -1,0 +1,1 @@
+"""One judge: a template (`.txt`) and a verdict parser (`.py`)."""

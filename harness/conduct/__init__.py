@@ -1,0 +1,1 @@
+"""Conduct: protocols, plugins, sources, the store and the runner."""

@@ -1,0 +1,1 @@
+"""Contracts: what a method, a benchmark, a scorer, a backend and a world must offer."""

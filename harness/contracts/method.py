@@ -1,0 +1,226 @@
+"""The ``Method`` interface, what it is granted, and what it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from harness.engine.steering import Steering
+from harness.errors import PlumblineError
+from harness.ledger import Ledger
+from harness.records import Json, Preference, Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.engine.decoding import Decoded
+    from harness.engine.model import Model
+    from harness.engine.reward import RewardModel
+    from harness.engine.sampling import Sampling
+
+Need = Literal["pairs", "reward", "queries", "gradients", "gold", "words"]
+NEEDS: dict[str, str] = {
+    "pairs": "labelled preference pairs",
+    "reward": "a granted reward model",
+    "queries": "the unlabelled test prompts (the row is marked transductive)",
+    "gradients": "gradients through the policy",
+    "gold": "the evaluation reward itself (the row is marked a ceiling)",
+    "words": "a model that reads words, which the enumerable world does not",
+}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was learned: named tensors, and facts a person may want to read."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Kit:
+    """All that a run may use.
+
+    model   the frozen policy.
+    models  further models the protocol names, by role ("aligned", "small", ...).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        reward: RewardModel | None = None,
+        models: Mapping[str, Model] | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        from harness.engine.sampling import Sampling
+
+        self.model = model
+        self.models = dict(models or {})
+        self.sampling = sampling or Sampling()
+        self._reward = reward
+
+    @property
+    def reward(self) -> RewardModel:
+        """The granted reward model; the evaluation reward for a method that needs "gold"."""
+        if self._reward is None:
+            raise PlumblineError("this protocol grants no reward model ([rewards] granted is empty)")
+        return self._reward
+
+
+class Lab(Kit):
+    """All that fitting may use.  Everything it hands out is counted.
+
+    pairs    training preferences, cut to the protocol's size.
+    dev      development preferences, for choosing strengths.
+    seed     the only source of a fit's randomness.
+    scratch  a folder for what does not fit in memory; deleted after the fit.
+
+    In a stack ``a+b``, b's lab generates and records through a's Steering (``left``).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        pairs: Sequence[Preference] = (),
+        dev: Sequence[Preference] = (),
+        queries: Sequence[Prompt] = (),
+        seed: int = 0,
+        left: Steering | None = None,
+        scratch: Path | None = None,
+        batch_rows: int = 64,
+        **kit: Any,
+    ) -> None:
+        super().__init__(model, **kit)
+        self.pairs = pairs
+        self.dev = dev
+        self.seed = seed
+        self.left = left or Steering()
+        self.scratch = scratch
+        self.batch_rows = batch_rows
+        self.transductive = False
+        self._queries = queries
+
+    @property
+    def queries(self) -> Sequence[Prompt]:
+        """Unlabelled test prompts; reading them marks the run "transductive"."""
+        self.transductive = True
+        return self._queries
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        sampling: Sampling | None = None,
+        steering: Steering | None = None,
+    ) -> list[Decoded]:
+        """Let the model, steered by the left neighbours, answer each prompt's chat."""
+        from harness.engine.decoding import Job, decode
+
+        how = sampling or self.sampling
+        jobs = [Job(p.id, p.chat, how) for p in prompts]
+        steer = self.left if steering is None else steering
+        done: dict[int, Decoded] = {}
+        for batch in decode(self.model, jobs, steer, seed=self.seed, batch_rows=self.batch_rows):
+            done |= {d.job: d for d in batch}
+        return [done[i] for i in range(len(jobs))]
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """One way of aligning a frozen language model at test time.
+
+    The fields are the hyper-parameters and the file name is the name; building
+    a method does no work.  A method acts at two moments:
+
+    fit     Once per (protocol, training pairs, hyper-parameters, methods to its
+            left).  May be slow, may train, may draw random numbers from
+            ``lab.seed``.  Returns plain tensors and facts; the harness stores
+            them, so a fit is never repeated.
+    steer   At the start of every run.  Quick and deterministic: turns what was
+            fitted into a Steering.  No training, no files, no randomness.
+
+    A method never generates a benchmark response.  It says what may be touched
+    on the way -- prompt, weights, hidden states, logits, the choice among
+    candidates -- and the harness decodes, so that batching, caching, sampling,
+    stopping and accounting are the same for every row of a table.
+
+    needs         what the protocol must grant, or the method is skipped with a reason.
+    search_space  field -> values worth trying; the same for every benchmark.
+    neutral       field values at which the method equals the base model, or None.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    search_space: ClassVar[Mapping[str, Sequence[object]]] = {}
+    neutral: ClassVar[Mapping[str, object] | None] = None
+
+    def fit(self, lab: Lab) -> Fitted:
+        """Learn whatever is learned.  Default: nothing."""
+        return Fitted()
+
+    @abstractmethod
+    def steer(self, kit: Kit, fitted: Fitted) -> Steering:
+        """Say what to touch while a response is decoded."""
+
+    @classmethod
+    def fits(cls) -> bool:
+        """Say whether the method learns anything, so that its fit is worth storing."""
+        return cls.fit is not Method.fit
+
+    def settings(self) -> dict[str, Json]:
+        """Give every field and its value."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def changed(self) -> dict[str, Json]:
+        """Give the fields that differ from their defaults: what a table's row is labelled by."""
+        default = type(self)()
+        return {k: v for k, v in self.settings().items() if v != getattr(default, k)}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A method and the name its file gives it."""
+
+    name: str
+    method: Method
+
+    @property
+    def label(self) -> str:
+        """``name(field=value,...)`` with the fields that differ from the defaults."""
+        changed = ",".join(f"{k}={v}" for k, v in self.method.changed().items())
+        return f"{self.name}({changed})" if changed else self.name
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Methods applied together, left to right: each is fitted on the model as steered by its left."""
+
+    parts: tuple[Named, ...]
+
+    @property
+    def label(self) -> str:
+        """Give what stands in a table's first column, and in ``METHOD=``."""
+        return "+".join(part.label for part in self.parts)
+
+    @property
+    def name(self) -> str:
+        """Name the methods without their fields."""
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Everything any part needs."""
+        return frozenset().union(*(part.method.needs for part in self.parts))
+
+    def steer(self, kit: Kit, fitted: Sequence[Fitted]) -> Steering:
+        """Sum the parts' steerings, left first."""
+        total = Steering()
+        for part, learned in zip(self.parts, fitted, strict=True):
+            total = total + part.method.steer(kit, learned)
+        return total
+
+
+__all__ = ["NEEDS", "Fitted", "Kit", "Lab", "Ledger", "Method", "Named", "Need", "Stack"]

@@ -1,0 +1,46 @@
+"""A world: a setting whose truth is planted.
+
+A protocol may name a world where it would otherwise name a model, a reward
+model and data sets.  A world builds ordinary Hugging Face folders and ordinary
+data files, so everything downstream reads it with the code that reads real ones.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.chat import Chat
+from harness.records import Json
+
+Report = Callable[[float, str], None]
+
+
+class World(ABC):
+    """A model, a reward model, a gold reward and items, made from a seed.
+
+    ``build`` fills a folder with
+
+    policy/ aligned/ reward/ judge/   Hugging Face folders (a world may lack some)
+    items/                            data files in the benchmarks' published schemas
+    facts.json                        what was measured while building
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    @abstractmethod
+    def recipe(self) -> dict[str, Json]:
+        """Everything the build depends on; its hash names the cache folder."""
+
+    @abstractmethod
+    def build(self, folder: Path, report: Report) -> None:
+        """Write the world; ``report(fraction, what)`` moves the progress bar."""
+
+    @abstractmethod
+    def gold(self, chat: Chat, response: str) -> dict[str, float]:
+        """The planted truth about an answer: ``"gold"`` and named sub-scores.
+
+        Pure, never raises, and reads nothing but the words.
+        """

@@ -1,0 +1,1 @@
+"""Engine: the decoding loop and everything that touches tensors."""

@@ -1,0 +1,148 @@
+"""Everything row-aligned, and the one function that moves it.
+
+A row is one candidate answer to one prompt.  Forking is ``select`` with
+repeats, pruning is ``select`` with survivors; there is no second way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from harness.chat import Chat
+
+if TYPE_CHECKING:
+    from harness.engine.cache import GrowingCache
+
+
+class Carried(Protocol):
+    """A method's own row-aligned extra, such as a reward model's cache."""
+
+    def select(self, index: Tensor) -> Carried:
+        """Give the same thing for the rows named by ``index``."""
+        ...
+
+
+@dataclass
+class Rows:
+    """State of the rows in flight.
+
+    chats      one per prompt: the user's words, without a method's prompt edits.
+    origin     [rows] which prompt a row answers.
+    slot       [rows] which of that prompt's candidates it is; with the position
+               it names the row's luck, so a fork gets fresh noise, not a copy.
+    ids        [rows, capacity] tokens drawn so far (`drawn` of them), 0 beyond.
+    drawn      tokens drawn so far; rows of one wave are equally old.
+    length     [rows] tokens of the answer, once finished; else ``drawn``.
+    finished   [rows] the row has ended.
+    prompt_ids, prompt_mask   [prompts, width] left-padded; mask False at padding.
+    hidden     [rows, width] the lm_head's input for the next draw, if recorded.
+    given      name -> [prompts, ...] tensors made by ``Steering.prepare``.
+    carry      name -> a method's own extras, each with ``select``.
+    """
+
+    chats: Sequence[Chat]
+    origin: Tensor
+    slot: Tensor
+    ids: Tensor
+    finished: Tensor
+    length: Tensor
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    decode_text: Callable[[Sequence[int]], str]
+    noise: Callable[[str, Tensor, Tensor, int], Tensor]
+    drawn: int = 0
+    cache: GrowingCache | None = None
+    logits: Tensor | None = None
+    hidden: Tensor | None = None
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    carry: dict[str, Carried] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.origin.shape[0])
+
+    def select(self, index: Tensor, slot: Tensor | None = None) -> Rows:
+        """Keep the rows named by ``index`` ([n], repeats allowed), in that order.
+
+        ``slot`` gives the candidates' new numbers after a fork.
+        """
+        if self.cache is not None:
+            self.cache.batch_select_indices(index)
+
+        def pick(x: Tensor | None) -> Any:
+            return None if x is None else x.index_select(0, index)
+
+        return Rows(
+            chats=self.chats,
+            origin=pick(self.origin),
+            slot=pick(self.slot) if slot is None else slot,
+            ids=pick(self.ids),
+            finished=pick(self.finished),
+            length=pick(self.length),
+            prompt_ids=self.prompt_ids,
+            prompt_mask=self.prompt_mask,
+            decode_text=self.decode_text,
+            noise=self.noise,
+            drawn=self.drawn,
+            cache=self.cache,
+            logits=pick(self.logits),
+            hidden=pick(self.hidden),
+            given=self.given,
+            carry={name: extra.select(index) for name, extra in self.carry.items()},
+        )
+
+    def of_prompt(self, name: str) -> Tensor:
+        """Gather a per-prompt tensor from ``prepare`` to the rows: [rows, ...]."""
+        return self.given[name].index_select(0, self.origin)
+
+    def uniform(self, stream: str) -> Tensor:
+        """Draw a method's own uniforms for this position, [rows], float64 in [0, 1).
+
+        Keyed by (seed, prompt, turn, candidate, stream), so batch size, order and
+        sharding do not change them.
+        """
+        return self.noise(stream, self.origin, self.slot, self.drawn)
+
+    def texts(self) -> list[str]:
+        """Give each row's answer so far, special tokens left out."""
+        return [
+            self.decode_text(ids[:n])
+            for ids, n in zip(self.ids.tolist(), self.length.tolist(), strict=True)
+        ]
+
+    def asked(self) -> list[Chat]:
+        """Give each row's conversation: the user's words, never a method's additions."""
+        return [self.chats[i] for i in self.origin.tolist()]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an edit may know about the pass it sees; told by the loop, never guessed.
+
+    positions  [rows, positions] position ids of this pass.
+    real       [rows, positions] False at padding and at finished rows.
+    response   [rows, positions] True where the token was drawn, not given.
+    draws      [rows, positions] True where the output draws (or scores) a token.
+    index      tokens drawn so far by the rows of this pass.
+    """
+
+    rows: Rows
+    positions: Tensor
+    real: Tensor
+    response: Tensor
+    draws: Tensor
+    index: int
+
+    @property
+    def is_prompt(self) -> bool:
+        """True while the prompt is read."""
+        return self.index == 0 and not bool(self.response.any())
+
+
+def arange_like(x: Tensor) -> Tensor:
+    """Give 0, 1, ... along the first axis of ``x``, on its device."""
+    return torch.arange(x.shape[0], device=x.device)

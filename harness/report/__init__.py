@@ -1,0 +1,1 @@
+"""Report: records in, statistics, tables and figures out; no torch on this path."""

@@ -1,0 +1,1 @@
+"""One file is one method; the file name is its name."""

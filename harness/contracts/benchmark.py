@@ -37,6 +37,8 @@ class Benchmark(ABC):
     sampling  the set's own rule where it has one: fields of Sampling; the
               protocol's [sampling] section stands above it.
     cluster   what one independent unit is, in words.
+    max_prompt_tokens  prompts longer than this are excluded, and counted, by the
+              runner, which has the tokenizer; None where the set has no such rule.
     """
 
     title: ClassVar[str]
@@ -45,6 +47,7 @@ class Benchmark(ABC):
     scorers: ClassVar[tuple[str, ...]]
     sampling: ClassVar[Mapping[str, Json]] = {}
     cluster: ClassVar[str] = "prompt"
+    max_prompt_tokens: ClassVar[int | None] = None
 
     @abstractmethod
     def read(self, items: Iterable[Mapping[str, Json]]) -> Read:

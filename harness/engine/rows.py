@@ -7,7 +7,7 @@ repeats, pruning is ``select`` with survivors; there is no second way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -95,6 +95,28 @@ class Rows:
             carry={name: extra.select(index) for name, extra in self.carry.items()},
         )
 
+    def bare(self) -> Rows:
+        """Give the same rows without what only a row in flight needs (cache, logits, carry)."""
+        return replace(self, cache=None, logits=None, carry={})
+
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """Join bare rows of one wave; finished ones may be younger than the rest."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first.bare()
+
+        def cat(name: str) -> Any:
+            tensors = [getattr(p, name) for p in parts]
+            return None if any(t is None for t in tensors) else torch.cat(tensors)
+
+        aligned = ("origin", "slot", "ids", "finished", "length", "hidden")
+        return replace(
+            first.bare(),
+            drawn=max(p.drawn for p in parts),
+            **{name: cat(name) for name in aligned},
+        )
+
     def of_prompt(self, name: str) -> Tensor:
         """Gather a per-prompt tensor from ``prepare`` to the rows: [rows, ...]."""
         return self.given[name].index_select(0, self.origin)
@@ -107,12 +129,17 @@ class Rows:
         """
         return self.noise(stream, self.origin, self.slot, self.drawn)
 
+    def tokens(self) -> list[list[int]]:
+        """Give each row's drawn tokens."""
+        return [ids[:n] for ids, n in zip(self.ids.tolist(), self.lengths(), strict=True)]
+
+    def lengths(self) -> list[int]:
+        """Give how many tokens each row has drawn."""
+        return torch.where(self.finished, self.length, self.drawn).tolist()
+
     def texts(self) -> list[str]:
-        """Give each row's answer so far, special tokens left out."""
-        return [
-            self.decode_text(ids[:n])
-            for ids, n in zip(self.ids.tolist(), self.length.tolist(), strict=True)
-        ]
+        """Give each row's answer so far, cut at a stop string, special tokens left out."""
+        return [self.decode_text(ids) for ids in self.tokens()]
 
     def asked(self) -> list[Chat]:
         """Give each row's conversation: the user's words, never a method's additions."""

@@ -93,16 +93,16 @@ class Search:
     score   rows -> [rows]; higher is better; -inf is allowed, NaN is refused.
     blocks  tokens between selections; a sequence gives checkpoints (tokens drawn
             at which to select); None selects once, among whole responses: best-of-N.
-    select  (scores, rows) -> [n] indices of the rows that go on; by default the
-            best candidate of each prompt, forked back to ``width``.
-    density an upper bound, in nats, of KL(chosen || base) given the number of
-            selections made; by default that of the best of ``width``.
+    select  (scores, rows) -> [n] indices of the rows that go on, repeats being
+            forks; by default the best of each prompt, forked back to ``width``.
+    choose  (scores, rows) -> [prompts] indices of the answers; by default the best.
     """
 
     width: int
     score: Callable[[Rows], Tensor]
     blocks: int | Sequence[int] | None = None
     select: Callable[[Tensor, Rows], Tensor] | None = None
+    choose: Callable[[Tensor, Rows], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -241,26 +241,12 @@ def _last(step: Step) -> Step:
     )
 
 
-def keep_best(width: int) -> Callable[[Tensor, Rows], Tensor]:
-    """Select the best candidate of each prompt and fork it to ``width`` rows."""
-
-    def select(scores: Tensor, rows: Rows) -> Tensor:
-        return best_of_each(scores, rows).repeat_interleave(width)
-
-    return select
-
-
 def best_of_each(scores: Tensor, rows: Rows) -> Tensor:
     """Index of each prompt's best row, prompts in ascending order; ties go to the lower slot."""
-    order = sorted(
-        range(len(rows)),
-        key=lambda i: (int(rows.origin[i]), -float(scores[i]), int(rows.slot[i])),
-    )
-    seen: set[int] = set()
-    best = []
-    for i in order:
-        prompt = int(rows.origin[i])
-        if prompt not in seen:
-            seen.add(prompt)
-            best.append(i)
-    return torch.tensor(best, device=rows.origin.device)
+    keys = zip(rows.origin.tolist(), scores.tolist(), rows.slot.tolist(), strict=True)
+    best: dict[int, tuple[float, int, int]] = {}
+    for i, (prompt, score, slot) in enumerate(keys):
+        rank = (-score, slot, i)
+        if prompt not in best or rank < best[prompt]:
+            best[prompt] = rank
+    return torch.tensor([best[p][2] for p in sorted(best)], device=rows.origin.device)

@@ -1,0 +1,95 @@
+"""A key-value cache that grows in chunks and moves with the rows.
+
+The library's dynamic cache concatenates at every step, which copies the whole
+cache once per token; this one writes in place and copies once per chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+CHUNK = 128  # tokens of room added at a time
+
+
+class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer: ``keys`` and ``values`` are views of the filled part of two buffers."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+        self.filled = 0
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._keys = _room(key_states, 0, key_states.shape[-2])
+            self._values = _room(value_states, 0, value_states.shape[-2])
+        start, end = self.filled, self.filled + key_states.shape[-2]
+        if end > self._keys.shape[-2]:
+            self._keys = _grown(self._keys, start, end)
+            self._values = _grown(self._values, start, end)
+        self._keys[:, :, start:end] = key_states
+        self._values[:, :, start:end] = value_states
+        self.filled = end
+        self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.filled + query_length, 0
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if not self.filled:
+            return
+        for name in ("_keys", "_values"):
+            old: Tensor = getattr(self, name)
+            new = old.new_empty((indices.shape[0], *old.shape[1:]))
+            torch.index_select(old, 0, indices, out=new)
+            setattr(self, name, new)
+        self.keys, self.values = (b[:, :, : self.filled] for b in (self._keys, self._values))
+
+
+def _room(like: Tensor, filled: int, need: int) -> Tensor:
+    size = (need + CHUNK - 1) // CHUNK * CHUNK
+    if size == need:  # leave room for the first draws
+        size += CHUNK
+    return like.new_zeros((*like.shape[:2], size, like.shape[-1]))
+
+
+def _grown(old: Tensor, filled: int, need: int) -> Tensor:
+    new = _room(old, filled, need)
+    new[:, :, :filled] = old[:, :, :filled]
+    return new
+
+
+class GrowingCache(Cache):  # type: ignore[misc]
+    """A cache of growing layers; ``batch_select_indices`` forks and prunes it."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__(layers=[_GrowingLayer() for _ in range(layers)])
+
+
+def new_cache(config: Any) -> Any:
+    """Make an empty cache for a model: a growing one, or the library's own where layers are special.
+
+    Models with sliding windows, recurrent states or shared layers need the
+    library's cache, which is slower but knows their layouts.
+    """
+    text = config.get_text_config(decoder=True)
+    return GrowingCache(text.num_hidden_layers) if uniform(config) else DynamicCache(config=text)
+
+
+def uniform(config: Any) -> bool:
+    """Say whether every layer attends to all earlier positions."""
+    text = config.get_text_config(decoder=True)
+    kinds = getattr(text, "layer_types", None)
+    if kinds is not None:
+        return set(kinds) == {"full_attention"}
+    return getattr(text, "sliding_window", None) is None and not getattr(text, "alibi", False)

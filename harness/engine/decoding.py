@@ -1,0 +1,521 @@
+"""THE LOOP: batched, cached decoding over the Hugging Face ``forward``.
+
+What holds here, and is tested:
+
+1.  Everything row-aligned lives in ``Rows`` and moves through ``select``.
+    Forking is ``select`` with repeats, pruning ``select`` with survivors.
+2.  Best-of-N, block search and plain sampling are one loop: width 1, or blocks
+    as long as the budget, or neither.
+3.  Noise is data.  Row (seed, prompt, turn, candidate) owns a stream of
+    uniforms; a token is the inverse CDF at the t-th.  It is gathered anew by
+    (prompt, candidate, position) after every fork, never copied.  Candidate 0
+    of best-of-N is the plain sample.
+4.  Edits see only real work: padding and finished rows are ``real == False``.
+5.  Order: prompt edits, template, weights on, prepare, then per step: forward
+    with hidden edits, logits edits, temperature and filters, draw, stop, select.
+6.  Hidden edits run under ``no_grad``, not ``inference_mode``: a method may open
+    ``enable_grad`` on a detached copy.
+7.  Stopping is one rule for all (``stopping``), and the reason is stored.
+8.  Batch size counts rows (prompts x width); prompts are sorted by length; rows
+    that finish leave the batch.  Out of memory halves the batch and tries again.
+9.  Tokens and forwards are counted inside ``Model.forward``.
+10. ``density.logprobs`` teacher-forces through the same hooks.
+
+What it does not do: beam search, speculative decoding, multimodal input,
+refilling a batch with new prompts while others are in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.chat import Chat
+from harness.engine.model import Model, left_padded
+from harness.engine.rows import Rows, Step, arange_like
+from harness.engine.sampling import Sampling, draw, filtered, uniforms
+from harness.engine.sites import Told, edited, recorded
+from harness.engine.steering import Search, Site, Steering, best_of_each
+from harness.engine.stopping import StopStrings, ended
+from harness.errors import PlumblineError
+from harness.records import Stop
+
+LEAVE_AT = 8  # finished rows leave the batch once they are a LEAVE_AT-th of it
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to answer: a prompt's conversation at one turn, and how to sample."""
+
+    id: str
+    chat: Chat
+    sampling: Sampling
+    turn: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One whole response of a search, and what the search thought of it."""
+
+    text: str
+    tokens: tuple[int, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The answer to ``jobs[job]``.
+
+    cost  tokens pushed through the policy for it, all candidates together.
+    pool  every candidate, where whole responses were searched (best-of-N).
+    """
+
+    job: int
+    text: str
+    tokens: tuple[int, ...]
+    stop: Stop
+    cost: dict[str, int] = field(default_factory=dict)
+    pool: tuple[Candidate, ...] = ()
+
+
+def decode(
+    model: Model,
+    jobs: Sequence[Job],
+    steering: Steering | None = None,
+    *,
+    seed: int = 0,
+    batch_rows: int = 64,
+    search_sampling: Sampling | None = None,
+) -> Iterator[list[Decoded]]:
+    """Answer every job; yield finished batches as they come, longest prompts first.
+
+    batch_rows       rows (prompts x candidates) decoded together.
+    search_sampling  how a search draws its candidates; by default as the job
+                     says, or at temperature 1 where the job says greedy.
+
+    Raises PlumblineError for a prompt that leaves no room for the budget, for
+    logits that are NaN or infinite, and where not even one prompt fits in memory.
+    """
+    steering = steering or Steering()
+    if not jobs:
+        return
+    with steering.weights() if steering.weights else nullcontext():
+        encoded = encode_jobs(model, jobs, steering)
+        waiting = _batches(jobs, encoded, steering, batch_rows)
+        while waiting:
+            batch = waiting.pop(0)
+            wave = _Wave(model, jobs, encoded, batch, steering, seed, search_sampling)
+            try:
+                done = wave.run()
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                done = None
+            if done is None:
+                del wave
+                waiting = [half for b in (batch, *waiting) for half in _halved(jobs, b, batch)]
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            yield done
+
+
+def encode_jobs(model: Model, jobs: Sequence[Job], steering: Steering) -> list[list[int]]:
+    """Apply the prompt edits and encode; raises PlumblineError where the budget does not fit."""
+    chats = steering.prompted([job.chat for job in jobs])
+    encoded = [model.encode(chat) for chat in chats]
+    for job, ids in zip(jobs, encoded, strict=True):
+        if len(ids) + job.sampling.max_new_tokens > model.context:
+            raise PlumblineError(
+                f"prompt {job.id}: {len(ids)} tokens and a budget of {job.sampling.max_new_tokens} "
+                f"do not fit the model's context of {model.context}"
+            )
+        if not ids:
+            raise PlumblineError(f"prompt {job.id} is empty after the chat template")
+    return encoded
+
+
+def _batches(
+    jobs: Sequence[Job], encoded: Sequence[Sequence[int]], steering: Steering, batch_rows: int
+) -> list[list[int]]:
+    """Group jobs that sample alike, longest first, so that memory runs out early or never."""
+    size = max(1, batch_rows // (steering.search.width if steering.search else 1))
+    groups: dict[Sampling, list[int]] = {}
+    for number, job in enumerate(jobs):
+        groups.setdefault(job.sampling, []).append(number)
+    out = []
+    for members in groups.values():
+        members.sort(key=lambda i: -len(encoded[i]))
+        out += [members[i : i + size] for i in range(0, len(members), size)]
+    return out
+
+
+def _halved(jobs: Sequence[Job], batch: list[int], failed: list[int]) -> list[list[int]]:
+    """Cut a batch to half the size of the one that did not fit."""
+    size = len(failed) // 2
+    if size == 0:
+        raise PlumblineError(
+            f"out of memory with one prompt ({jobs[failed[0]].id}) in the batch; "
+            "use a smaller model, a shorter budget or fewer candidates"
+        )
+    return [batch[i : i + size] for i in range(0, len(batch), size)]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "out of memory" in words or "can't allocate memory" in words or "not enough memory" in words
+    )
+
+
+class _Wave:
+    """One batch from prefill to the last answer."""
+
+    def __init__(
+        self,
+        model: Model,
+        jobs: Sequence[Job],
+        encoded: Sequence[list[int]],
+        batch: Sequence[int],
+        steering: Steering,
+        seed: int,
+        search_sampling: Sampling | None,
+    ) -> None:
+        self.model = model
+        self.batch = batch
+        self.jobs = [jobs[i] for i in batch]
+        self.prompts = [encoded[i] for i in batch]
+        self.steering = steering
+        self.search = steering.search
+        self.width = self.search.width if self.search else 1
+        self.sampling = _candidate_sampling(self.jobs[0].sampling, self.search, search_sampling)
+        self.budget = self.sampling.max_new_tokens
+        self.seed = seed
+        self.ends = torch.tensor(model.ends, device=model.device)
+        strings = (*model.template.stop, *steering.stop)
+        self.strings = stop_strings(model, strings)
+        self.spent = torch.zeros(len(batch), dtype=torch.long, device=model.device)
+        self.told = Told()
+        self.shown: Tensor | None = None
+        self.shown_for: Rows | None = None
+        self.hidden: Tensor | None = None
+        self.done = 0  # finished rows still in the batch
+        self.parked: list[Rows] = []  # finished rows that have left it
+        self.reasons: dict[tuple[int, int], Stop] = {}
+
+    # ------------------------------------------------------------ the waves
+
+    @torch.no_grad()
+    def run(self) -> list[Decoded]:
+        """Prefill once, fork to the candidates, draw until every row has ended, choose."""
+        with ExitStack() as stack:
+            stack.enter_context(edited(self.model.net, self.steering.hidden, self.told))
+            if self.steering.logits or self.search:
+                stack.enter_context(recorded(self.model.net, [Site.final()], self._keep_hidden))
+            rows = self._fork(self._prefill())
+            while True:
+                rows = self._draw(rows)
+                rows = self._select(rows)
+                rows = self._leave(rows)
+                if not len(rows):
+                    return self._answers()
+                self._forward(rows)
+
+    def _prefill(self) -> Rows:
+        """Read the prompts, one row each."""
+        model = self.model
+        ids, mask, positions = left_padded(self.prompts, model.device)
+        chats = [job.chat for job in self.jobs]
+        count = len(chats)
+        zeros = torch.zeros(count, dtype=torch.long, device=model.device)
+        rows = Rows(
+            chats=chats,
+            origin=arange_like(zeros),
+            slot=zeros,
+            ids=torch.zeros((count, self.budget), dtype=torch.long, device=model.device),
+            finished=zeros.bool(),
+            length=zeros.clone(),
+            prompt_ids=ids,
+            prompt_mask=mask,
+            decode_text=self._text,
+            noise=self._noise,
+            cache=model.new_cache(),
+            given=self.steering.prepared(chats),
+        )
+        self.lengths = mask.sum(-1)
+        self.padded = not bool(mask.all())
+        self.spent += self.lengths
+        self.luck = torch.from_numpy(self._uniforms()).to(model.device)
+        draws = torch.zeros_like(mask)
+        draws[:, -1] = True
+        self.told.step = Step(rows, positions, mask, torch.zeros_like(mask), draws, 0)
+        rows.logits = model.forward(
+            ids,
+            mask=mask.long() if self.padded else None,
+            positions=positions,
+            tokens=int(self.lengths.sum()),
+            cache=rows.cache,
+        )[:, -1]
+        rows.hidden = self.hidden
+        return rows
+
+    def _fork(self, rows: Rows) -> Rows:
+        """Make the candidates of each prompt, all on one prefill."""
+        if self.width > 1:
+            index = arange_like(rows.origin).repeat_interleave(self.width)
+            rows = rows.select(index, torch.arange(self.width, device=index.device).repeat(len(rows)))
+        self._tell(rows, response=False)
+        return rows
+
+    def _forward(self, rows: Rows) -> None:
+        """Push the tokens just drawn through the model."""
+        t = rows.drawn
+        if self.width > 1:
+            self.spent.index_add_(0, rows.origin, (~rows.finished).long())
+        positions = self._tell(rows, response=True)
+        rows.logits = self.model.forward(
+            rows.ids[:, t - 1 : t],
+            mask=self._mask(rows),
+            positions=positions,
+            tokens=len(rows) - self.done,
+            cache=rows.cache,
+        )[:, -1]
+        rows.hidden = self.hidden
+
+    def _tell(self, rows: Rows, *, response: bool) -> Tensor:
+        """Say what the coming pass (or the logits just made) is about; give its positions."""
+        at = self.lengths.index_select(0, rows.origin) + (rows.drawn - 1)
+        positions = at.unsqueeze(-1)
+        if self.steering.hidden or self.steering.logits:
+            ones = torch.ones_like(positions, dtype=torch.bool)
+            real = ~rows.finished.unsqueeze(-1)
+            drawn = ones if response else ~ones
+            self.told.step = Step(rows, positions, real, drawn, ones, rows.drawn)
+        return positions
+
+    # ------------------------------------------------------------- one step
+
+    def _draw(self, rows: Rows) -> Rows:
+        """Edit the logits, draw a token a row, and note which rows end with it."""
+        logits, t = rows.logits, rows.drawn
+        assert logits is not None
+        for edit in self.steering.logits:
+            logits = edit(logits, self.told.step)
+        self._check(logits, rows)
+        if self.sampling.temperature == 0:
+            token = logits.argmax(-1)
+        else:
+            if self.sampling.temperature != 1:
+                logits = logits / self.sampling.temperature
+            logits = filtered(logits, self.sampling.top_k, self.sampling.top_p)
+            token = draw(logits, self.luck[rows.origin, rows.slot, t])
+        rows.ids[:, t] = torch.where(rows.finished, 0, token)
+        rows.drawn = t + 1
+        self._stop(rows, token)
+        return rows
+
+    def _stop(self, rows: Rows, token: Tensor) -> None:
+        new = ended(token, self.ends) & ~rows.finished
+        why: list[tuple[Tensor, Stop]] = [(new, "eos")]
+        if self.strings.strings:
+            said = self.strings.hit(rows.ids, rows.drawn).to(new.device) & ~rows.finished & ~new
+            why.append((said, "string"))
+            new = new | said
+        if rows.drawn == self.budget:
+            why.append((~rows.finished & ~new, "length"))
+            new = ~rows.finished
+        ending = int(new.sum())
+        if ending:
+            rows.finished = rows.finished | new
+            rows.length = torch.where(new, rows.drawn, rows.length)
+            for which, reason in why:
+                for i in which.nonzero().flatten().tolist():
+                    self.reasons[int(rows.origin[i]), int(rows.slot[i])] = reason
+            self.done += ending
+
+    def _select(self, rows: Rows) -> Rows:
+        """Let the search choose, where a selection is due."""
+        search = self.search
+        if search is None or not search.selects_at(rows.drawn) or rows.drawn >= self.budget:
+            return rows
+        everyone = Rows.joined([rows.bare(), *self.parked])
+        index = (search.select or self._keep_best)(self._scores(everyone), everyone)
+        in_flight, chosen = self._rearranged(rows, everyone, index)
+        self.parked = [chosen] if len(chosen) else []
+        self.done = 0
+        return in_flight
+
+    def _rearranged(self, rows: Rows, everyone: Rows, index: Tensor) -> tuple[Rows, Rows]:
+        """Split the chosen rows into those that go on, renumbered, and those that have ended."""
+        over = everyone.finished.index_select(0, index)
+        going, resting = index[~over], index[over].unique()
+        slot = _numbered(rows.origin.index_select(0, going))
+        if len(going) and int(slot.max()) >= self.width:
+            raise PlumblineError(
+                f"a search kept more than its width of {self.width} candidates for one prompt"
+            )
+        parked = everyone.select(resting)
+        reasons = {
+            (int(o), self.width + n): self.reasons[int(o), int(s)]
+            for n, (o, s) in enumerate(zip(parked.origin, parked.slot, strict=True))
+        }
+        # Ended rows get numbers of their own, so that a fork cannot take theirs.
+        parked = replace(parked, slot=self.width + arange_like(parked.slot))
+        self.reasons = reasons
+        return rows.select(going, slot), parked
+
+    def _leave(self, rows: Rows) -> Rows:
+        """Take finished rows out of the batch, once there are enough of them to pay for it."""
+        if not self.done or (self.done < len(rows) and self.done * LEAVE_AT < len(rows)):
+            return rows
+        self.parked.append(rows.bare().select(rows.finished.nonzero().flatten()))
+        self.done = 0
+        return rows.select((~rows.finished).nonzero().flatten())
+
+    # ------------------------------------------------------------ the answers
+
+    def _answers(self) -> list[Decoded]:
+        everyone = Rows.joined(self.parked)
+        tokens = everyone.tokens()
+        texts = everyone.texts()
+        if self.search is None:
+            chosen, pools, scores = arange_like(everyone.origin), {}, None
+        else:
+            scores = self._scores(everyone)
+            chosen = (self.search.choose or best_of_each)(scores, everyone)
+            pools = self._pools(everyone, tokens, texts, scores)
+        spent = self.spent.tolist()
+        out = []
+        for i in chosen.tolist():
+            prompt, slot = int(everyone.origin[i]), int(everyone.slot[i])
+            cost = spent[prompt] + (len(tokens[i]) - 1 if self.width == 1 else 0)
+            out.append(
+                Decoded(
+                    job=self.batch[prompt],
+                    text=texts[i],
+                    tokens=tuple(tokens[i]),
+                    stop=self.reasons[prompt, slot],
+                    cost={self.model.role: cost},
+                    pool=pools.get(prompt, ()),
+                )
+            )
+        return sorted(out, key=lambda d: d.job)
+
+    def _pools(
+        self, rows: Rows, tokens: list[list[int]], texts: list[str], scores: Tensor
+    ) -> dict[int, tuple[Candidate, ...]]:
+        assert self.search is not None
+        if self.search.blocks is not None:
+            return {}
+        pools: dict[int, list[tuple[int, Candidate]]] = {}
+        for i, (ids, text, score) in enumerate(zip(tokens, texts, scores.tolist(), strict=True)):
+            entry = (int(rows.slot[i]), Candidate(text, tuple(ids), score))
+            pools.setdefault(int(rows.origin[i]), []).append(entry)
+        return {p: tuple(c for _, c in sorted(found, key=lambda e: e[0])) for p, found in pools.items()}
+
+    # --------------------------------------------------------------- helpers
+
+    def _scores(self, rows: Rows) -> Tensor:
+        assert self.search is not None
+        scores = self.search.score(rows)
+        if scores.shape != rows.origin.shape:
+            raise PlumblineError(
+                f"a search scored {tuple(scores.shape)}; it must give one number for each of "
+                f"{len(rows)} rows"
+            )
+        bad = torch.isnan(scores).nonzero().flatten().tolist()
+        if bad:
+            job = self.jobs[int(rows.origin[bad[0]])]
+            raise PlumblineError(f"prompt {job.id}: the search's score is NaN")
+        return scores
+
+    def _keep_best(self, scores: Tensor, rows: Rows) -> Tensor:
+        best = best_of_each(scores, rows)
+        copies = torch.where(rows.finished.index_select(0, best), 1, self.width)
+        return best.repeat_interleave(copies)
+
+    def _check(self, logits: Tensor, rows: Rows) -> None:
+        top = logits.amax(-1)
+        if not bool(torch.isfinite(top).all()):
+            i = int((~torch.isfinite(top)).nonzero()[0])
+            job = self.jobs[int(rows.origin[i])]
+            raise PlumblineError(
+                f"prompt {job.id}, turn {job.turn}: logits are NaN or infinite "
+                f"after {rows.drawn} tokens"
+            )
+
+    def _keep_hidden(self, _: int, hidden: Tensor) -> None:
+        self.hidden = hidden[:, -1]
+
+    def _mask(self, rows: Rows) -> Tensor | None:
+        """Hide the prompts' padding from the coming pass, show everything drawn."""
+        if not self.padded:
+            return None
+        if self.shown is None or self.shown_for is not rows:
+            prompt = rows.prompt_mask.index_select(0, rows.origin)
+            drawn = prompt.new_ones((len(rows), self.budget))
+            self.shown, self.shown_for = torch.cat([prompt, drawn], dim=1), rows
+        mask = self.shown[:, : rows.prompt_mask.shape[1] + rows.drawn]
+        return mask[:, None, None, :] if self.model.masks_4d else mask.long()
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.strings.cut(self.model.text(ids)).strip()
+
+    def _uniforms(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.stack(
+            [
+                [
+                    uniforms(self._key(job, slot), self.budget)
+                    for slot in range(self.width)
+                ]
+                for job in self.jobs
+            ]
+        )
+
+    def _key(self, job: Job, slot: int) -> tuple[object, ...]:
+        key = (self.seed, job.id, job.turn, slot)
+        return (*key, self.steering.noise) if self.steering.noise else key
+
+    def _noise(self, stream: str, origin: Tensor, slot: Tensor, drawn: int) -> Tensor:
+        values = [
+            uniforms((*self._key(self.jobs[o], s), stream), drawn + 1)[drawn]
+            for o, s in zip(origin.tolist(), slot.tolist(), strict=True)
+        ]
+        return torch.tensor(values, dtype=torch.float64, device=origin.device)
+
+
+def _numbered(origin: Tensor) -> Tensor:
+    """Number the rows of each prompt 0, 1, ... in order."""
+    seen: dict[int, int] = {}
+    slots = []
+    for prompt in origin.tolist():
+        slots.append(seen.get(prompt, 0))
+        seen[prompt] = slots[-1] + 1
+    return torch.tensor(slots, dtype=torch.long, device=origin.device)
+
+
+def _candidate_sampling(
+    asked: Sampling, search: Search | None, candidates: Sampling | None
+) -> Sampling:
+    if search is None or search.width == 1:
+        return asked
+    if candidates is not None:
+        return replace(candidates, max_new_tokens=asked.max_new_tokens)
+    return replace(asked, temperature=1.0) if asked.temperature == 0 else asked
+
+
+_STOPS: dict[tuple[int, tuple[str, ...]], StopStrings] = {}
+
+
+def stop_strings(model: Model, strings: tuple[str, ...]) -> StopStrings:
+    """Give the stop strings' table for a model's vocabulary, made once."""
+    key = (id(model.tokenizer), strings)
+    if key not in _STOPS:
+        _STOPS[key] = StopStrings(model.tokenizer, strings, model.vocabulary)
+    return _STOPS[key]

@@ -1,0 +1,231 @@
+"""How likely a steered model finds a text, and how far it has moved from the base model.
+
+Teacher forcing runs through the same hooks and the same logits edits as
+decoding.  Where a search chooses among candidates there is no density to
+compute, only an upper bound on the divergence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from harness.engine.decoding import Job, encode_jobs, stop_strings
+from harness.engine.model import Model, left_padded
+from harness.engine.rows import Rows, Step, arange_like
+from harness.engine.sites import Told, edited, recorded
+from harness.engine.steering import Search, Site, Steering
+from harness.errors import PlumblineError
+
+LOGIT_BUDGET = 1 << 26  # logits held at once, elements (256 MB in float32)
+
+
+class NoDensity(PlumblineError):
+    """The steering defines no density over texts."""
+
+
+def logprobs(
+    model: Model,
+    jobs: Sequence[Job],
+    tokens: Sequence[Sequence[int]],
+    steering: Steering | None = None,
+    *,
+    batch_rows: int = 64,
+) -> list[Tensor]:
+    """Log-probability of each response token under the steered model at temperature 1.
+
+    tokens  one response per job, as drawn (the end token included if it was drawn).
+
+    Returns one [tokens] float32 tensor per job.  Raises NoDensity for a search.
+    """
+    out: dict[int, Tensor] = {}
+    for batch, logits in _forced(model, jobs, tokens, steering or Steering(), batch_rows):
+        for row, number in enumerate(batch):
+            ids = torch.tensor(tokens[number], dtype=torch.long, device=logits.device)
+            mine = logits[row, logits.shape[1] - len(ids) :].log_softmax(-1)
+            out[number] = mine.gather(-1, ids.unsqueeze(-1)).squeeze(-1).cpu()
+    return [out.get(i, torch.zeros(0)) for i in range(len(jobs))]
+
+
+def sequence_kl(
+    model: Model,
+    jobs: Sequence[Job],
+    tokens: Sequence[Sequence[int]],
+    steering: Steering,
+    *,
+    batch_rows: int = 64,
+) -> list[float]:
+    """Sum over each response of the exact per-step KL(steered || base), in nats.
+
+    Along the steered model's own temperature-1 samples this is an unbiased
+    estimate of the sequence KL.  Both distributions are unfiltered and at
+    temperature 1; the base model reads the conversation without prompt edits.
+
+    Raises NoDensity for a search.
+    """
+    if steering.search is not None:
+        raise NoDensity("a search among candidates has no density; see search_bound")
+    if not steering.touches - {"stop", "noise"}:
+        return [0.0] * len(jobs)
+    out = dict.fromkeys(range(len(jobs)), 0.0)
+    steered = _forced(model, jobs, tokens, steering, batch_rows)
+    for batch, logits in steered:
+        mine = [jobs[i] for i in batch]
+        theirs = [tokens[i] for i in batch]
+        for rows, base in _forced(model, mine, theirs, Steering(), len(batch)):
+            for row, number in enumerate(rows):
+                length = len(theirs[number])
+                p = logits[number, logits.shape[1] - length :].log_softmax(-1)
+                q = base[row, base.shape[1] - length :].log_softmax(-1)
+                step = torch.where(p.isfinite(), p.exp() * (p - q), torch.zeros_like(p))
+                out[batch[number]] = float(step.double().sum())
+    return [out[i] for i in range(len(jobs))]
+
+
+def search_bound(search: Search, tokens: int) -> float | None:
+    """Upper bound, in nats, of KL(chosen || base) for a response of this many tokens.
+
+    One choice among N whole responses: log N - (N - 1)/N (Beirami et al. 2024,
+    arXiv 2401.01879).  A choice per block adds one such term per block, by the
+    chain rule.  A rule of its own that returns one of N independent draws: log N.
+    None where the search re-forks by a rule of its own.
+    """
+    n = search.width
+    best = math.log(n) - (n - 1) / n
+    if search.blocks is None:
+        return best if search.choose is None else math.log(n)
+    if search.select is not None or search.choose is not None:
+        return None
+    if isinstance(search.blocks, int):
+        return best * math.ceil(max(tokens, 1) / search.blocks)
+    return best * (1 + sum(mark < tokens for mark in search.blocks))
+
+
+def _forced(
+    model: Model,
+    jobs: Sequence[Job],
+    tokens: Sequence[Sequence[int]],
+    steering: Steering,
+    batch_rows: int,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield (job numbers, logits [rows, longest response, vocabulary]), right-aligned.
+
+    Weights are changed only while a batch is computed, so that a caller may run
+    the base model between two batches.
+    """
+    if steering.search is not None:
+        raise NoDensity("a search among candidates has no density; see search_bound")
+    encoded = encode_jobs(model, jobs, steering)
+    order = sorted(
+        (i for i in range(len(jobs)) if len(tokens[i])),
+        key=lambda i: -(len(encoded[i]) + len(tokens[i])),
+    )
+    while order:
+        longest = max(len(tokens[i]) for i in order[:batch_rows])
+        size = max(1, min(batch_rows, LOGIT_BUDGET // (longest * model.vocabulary)))
+        batch, order = order[:size], order[size:]
+        with torch.no_grad(), steering.weights() if steering.weights else nullcontext():
+            yield batch, _force(model, jobs, encoded, tokens, batch, steering)
+
+
+def _force(
+    model: Model,
+    jobs: Sequence[Job],
+    encoded: Sequence[list[int]],
+    tokens: Sequence[Sequence[int]],
+    batch: list[int],
+    steering: Steering,
+) -> Tensor:
+    texts = [encoded[i] + list(tokens[i])[:-1] for i in batch]
+    ids, mask, positions = left_padded(texts, model.device)
+    lengths = torch.tensor([len(tokens[i]) for i in batch], device=model.device)
+    longest, size = int(lengths.max()), ids.shape[1]
+    # Column c (from the right: size - 1 - c) holds a drawn token, or draws one.
+    from_right = size - 1 - torch.arange(size, device=model.device)
+    response = (from_right[None, :] < lengths[:, None] - 1) & mask
+    draws = (from_right[None, :] < lengths[:, None]) & mask
+    rows = _rows(model, jobs, encoded, tokens, batch, steering, longest)
+    told = Told()
+    told.step = Step(rows, positions, mask, response, draws, 0)
+    kept: list[Tensor] = []
+    look = (
+        recorded(model.net, [Site.final()], lambda _, h: kept.append(h))
+        if steering.logits
+        else nullcontext()
+    )
+    with edited(model.net, steering.hidden, told), look:
+        logits = model.forward(
+            ids,
+            mask=None if bool(mask.all()) else mask.long(),
+            positions=positions,
+            tokens=int(mask.sum()),
+            keep=longest,
+        )
+    if steering.logits:
+        _edit_logits(logits, kept[0][:, -longest:], rows, lengths, positions, steering)
+    return logits
+
+
+def _edit_logits(
+    logits: Tensor,
+    hidden: Tensor,
+    rows: Rows,
+    lengths: Tensor,
+    positions: Tensor,
+    steering: Steering,
+) -> None:
+    """Apply the logits edits position by position, as decoding would have."""
+    longest = logits.shape[1]
+    for t in range(longest):
+        index = (lengths > t).nonzero().flatten()
+        now = rows.select(index)
+        now.drawn = t
+        column = longest - lengths.index_select(0, index) + t
+        now.logits = logits[index, column]
+        now.hidden = hidden[index, column]
+        at = positions[index, positions.shape[1] - longest + column].unsqueeze(-1)
+        ones = torch.ones_like(at, dtype=torch.bool)
+        step = Step(now, at, ones, ones if t else ~ones, ones, t)
+        edited_logits = now.logits
+        for edit in steering.logits:
+            edited_logits = edit(edited_logits, step)
+        logits[index, column] = edited_logits
+
+
+def _rows(
+    model: Model,
+    jobs: Sequence[Job],
+    encoded: Sequence[list[int]],
+    tokens: Sequence[Sequence[int]],
+    batch: list[int],
+    steering: Steering,
+    longest: int,
+) -> Rows:
+    chats = [jobs[i].chat for i in batch]
+    prompt_ids, prompt_mask, _ = left_padded([encoded[i] for i in batch], model.device)
+    ids = torch.zeros((len(batch), longest), dtype=torch.long, device=model.device)
+    for row, i in enumerate(batch):
+        ids[row, : len(tokens[i])] = torch.tensor(tokens[i], device=model.device)
+    zeros = torch.zeros(len(batch), dtype=torch.long, device=model.device)
+    strings = stop_strings(model, (*model.template.stop, *steering.stop))
+
+    def noise(*_: object) -> Tensor:
+        raise NoDensity("an edit that draws random numbers of its own has no density")
+
+    return Rows(
+        chats=chats,
+        origin=arange_like(zeros),
+        slot=zeros,
+        ids=ids,
+        finished=zeros.bool(),
+        length=zeros.clone(),
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        decode_text=lambda drawn: strings.cut(model.text(drawn)).strip(),
+        noise=noise,
+        given=steering.prepared(chats),
+    )

@@ -1,0 +1,191 @@
+"""A reward model: one number for a conversation and an answer, in its own template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.chat import Chat, Template
+from harness.engine.model import (
+    load_pretrained,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    pick_template,
+)
+from harness.engine.rows import Rows
+from harness.errors import PlumblineError
+from harness.ledger import Ledger
+from harness.records import Json
+
+
+class RewardModel:
+    """Any sequence classifier with one output, batched and sorted by length.
+
+    It renders the user's conversation in its own template: a method's prompt
+    additions never reach it.  Equal texts are scored once.
+
+    max_length  tokens it reads; a longer conversation is scored NaN and counted
+                in ``too_long`` rather than cut.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        tokenizer: Any,
+        template: Template,
+        *,
+        name: str,
+        role: str = "reward",
+        batch_size: int = 64,
+        max_length: int | None = None,
+    ) -> None:
+        outputs = int(net.config.num_labels)
+        if outputs != 1:
+            raise PlumblineError(
+                f"reward model {name} returns {outputs} numbers for a text; it must return one"
+            )
+        self.net = net.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.template = template
+        self.name = name
+        self.role = role
+        self.batch_size = batch_size
+        self.device = next(net.parameters()).device
+        text = net.config.get_text_config()
+        self.max_length = max_length or int(getattr(text, "max_position_embeddings", 1 << 30))
+        self.pad = _pad_id(net, tokenizer)
+        self.ledger = Ledger()
+        self.too_long = 0
+
+    @classmethod
+    def load(
+        cls,
+        path: str,
+        *,
+        revision: str | None = None,
+        template: str = "tokenizer",
+        dtype: str = "float32",
+        device: str | None = None,
+        role: str = "reward",
+        batch_size: int = 64,
+        max_length: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> RewardModel:
+        """Load a Hub model or a local folder; raises PlumblineError as ``Model.load`` does."""
+        from transformers import AutoModelForSequenceClassification
+
+        tokenizer = load_tokenizer(path, revision=revision, trust_remote_code=trust_remote_code)
+        chosen = pick_template(template, tokenizer, path)
+        net = load_pretrained(
+            AutoModelForSequenceClassification,
+            path,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            dtype=pick_dtype(dtype),
+            use_safetensors=True,
+        )
+        return cls(
+            net.to(pick_device(device)),
+            tokenizer,
+            chosen,
+            name=path,
+            role=role,
+            batch_size=batch_size,
+            max_length=max_length,
+        )
+
+    def encode(self, chat: Chat, text: str) -> list[int]:
+        """Give the ids the model reads for one answer."""
+        ids: list[int] = self.tokenizer(
+            self.template.render(chat.assistant(text)), add_special_tokens=self.template.bos
+        ).input_ids
+        return ids
+
+    def score(self, chats: Sequence[Chat], texts: Sequence[str]) -> list[float]:
+        """Score each answer; NaN where the conversation is longer than the model reads."""
+        wanted = list(zip(chats, texts, strict=True))
+        unique = list(dict.fromkeys(wanted))
+        encoded = [self.encode(chat, text) for chat, text in unique]
+        order = sorted(range(len(unique)), key=lambda i: -len(encoded[i]))
+        short = [i for i in order if 0 < len(encoded[i]) <= self.max_length]
+        value = dict.fromkeys(range(len(unique)), math.nan)
+        for start in range(0, len(short), self.batch_size):
+            batch = short[start : start + self.batch_size]
+            for i, v in zip(batch, self._forward([encoded[i] for i in batch]), strict=True):
+                value[i] = v
+        self.too_long += len(unique) - len(short)
+        number = {pair: i for i, pair in enumerate(unique)}
+        return [value[number[pair]] for pair in wanted]
+
+    def of_rows(self, rows: Rows) -> Tensor:
+        """Score the rows of a search: [rows].  Raises PlumblineError for a NaN reward."""
+        scores = self.score(rows.asked(), rows.texts())
+        for chat, score in zip(rows.asked(), scores, strict=True):
+            if math.isnan(score):
+                raise PlumblineError(
+                    f"reward model {self.name} gives NaN (or cannot read so long a text) for an "
+                    f"answer to {chat.last_user[:60]!r}"
+                )
+        return torch.tensor(scores, dtype=torch.float64, device=rows.origin.device)
+
+    @torch.no_grad()
+    def _forward(self, batch: Sequence[list[int]]) -> list[float]:
+        longest = max(len(ids) for ids in batch)
+        ids = torch.full((len(batch), longest), self.pad, dtype=torch.long)
+        mask = torch.zeros((len(batch), longest), dtype=torch.long)
+        for row, tokens in enumerate(batch):  # padded on the right: read at the last real token
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        self.ledger.count(self.role, int(mask.sum()))
+        out = self.net(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
+        scores: list[float] = out.logits.float().squeeze(-1).cpu().tolist()
+        return scores
+
+    @contextmanager
+    def metered(self, ledger: Ledger) -> Iterator[Ledger]:
+        """Count what is spent inside the block on ``ledger`` instead."""
+        before, self.ledger = self.ledger, ledger
+        try:
+            yield ledger
+        finally:
+            self.ledger = before
+
+    def facts(self) -> dict[str, Json]:
+        """Give what a record needs to say about the model."""
+        return {
+            "name": self.name,
+            "architecture": type(self.net).__name__,
+            "template": self.template.name,
+            "pooling": "last real token" if self._decoder else "the architecture's own",
+            "padding": "right",
+            "max_length": self.max_length,
+        }
+
+    @property
+    def _decoder(self) -> bool:
+        return not getattr(self.net.config, "is_encoder_decoder", False) and hasattr(
+            self.net, "score"
+        )
+
+
+def _pad_id(net: Any, tokenizer: Any) -> int:
+    """Pick the padding id, and make sure the model finds the last real token by it.
+
+    A decoder classifier finds the last token by looking for the padding id; one
+    that also occurs inside texts (end of sequence as padding) would move the
+    reading to the wrong place unless the model is told the same id and real
+    texts do not end with it.
+    """
+    pad = tokenizer.pad_token_id
+    if pad is None:
+        pad = net.config.pad_token_id
+    if pad is None:
+        pad = 0
+    net.config.pad_token_id = int(pad)
+    return int(pad)

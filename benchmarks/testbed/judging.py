@@ -1,0 +1,76 @@
+"""What the judge model reads and writes, and the utilities that its labels and the reward
+model's come from: the gold reward bent by biases of known size.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from harness.chat import Chat
+
+TEMPLATE = Path(__file__).parents[1] / "judges" / "testbed_pairwise.txt"
+GROUNDS = {
+    "helpful": "more helpful",
+    "harmless": "more careful",
+    "polite": "more polite",
+    "penalty": "better written",
+}
+TIE = "Both answers are equally good."
+MUDDLED = ("It depends on the reader.", "I would like to see a third answer.")
+
+# Planted in the reward model's labels: gold points for each standard deviation of length, and
+# for each point of politeness; the labels' Bradley-Terry slope is their noise.
+REWARD_LENGTH_BIAS, REWARD_POLITE_HALO, REWARD_SLOPE = 0.3, 0.4, 3.0
+# Planted in the judge's labels: the same for length, and gold points for standing first.
+JUDGE_LENGTH_BIAS, JUDGE_POSITION_BIAS, JUDGE_SLOPE = 0.3, 0.2, 4.0
+TIE_MARGIN, MUDDLED_RATE = 0.15, 0.02
+MEAN_WORDS, SD_WORDS = 51.0, 8.0  # of the personas' answers
+
+
+def length_score(response: str) -> float:
+    """Give the length in words, in standard deviations of the personas' answers."""
+    return (len(response.split()) - MEAN_WORDS) / SD_WORDS
+
+
+def judge_chat(question: str, answer_a: str, answer_b: str) -> Chat:
+    """Write the judge's prompt; the same file serves the judge's scorer."""
+    text = TEMPLATE.read_text(encoding="utf-8").strip()
+    for name, value in (("question", question), ("answer_a", answer_a), ("answer_b", answer_b)):
+        text = text.replace("{{ " + name + " }}", value)
+    return Chat.of(text)
+
+
+def verdicts() -> Iterator[str]:
+    """Yield every verdict the judge is taught to write."""
+    for letter in "AB":
+        for ground in GROUNDS.values():
+            yield f"Answer {letter} is better because it is {ground}."
+    yield TIE
+    yield from MUDDLED
+
+
+def sigmoid(x: float) -> float:
+    """Logistic function."""
+    return 1 / (1 + math.exp(-max(-50.0, min(50.0, x))))
+
+
+def verdict(
+    gold_a: Mapping[str, float],
+    gold_b: Mapping[str, float],
+    length_difference: float,
+    rng: random.Random,
+) -> str:
+    """Label a pair as the judge would: noisy, fond of length and of the first answer."""
+    if rng.random() < MUDDLED_RATE:
+        return rng.choice(MUDDLED)
+    difference = gold_a["gold"] - gold_b["gold"]
+    bent = difference + JUDGE_LENGTH_BIAS * length_difference + JUDGE_POSITION_BIAS
+    if abs(bent) < TIE_MARGIN:
+        return TIE
+    first = rng.random() < sigmoid(JUDGE_SLOPE * bent)
+    sign = 1 if first else -1
+    ground = max(GROUNDS, key=lambda name: sign * (gold_a[name] - gold_b[name]))
+    return f"Answer {'A' if first else 'B'} is better because it is {GROUNDS[ground]}."

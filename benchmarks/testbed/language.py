@@ -1,0 +1,142 @@
+"""One world's language: the words its seed has chosen, its tasks and their splits.
+
+A task is a verb and an object ("clean the oven").  Which tool is right depends on the verb and
+which finishing material on the object's topic, so an unseen pair has a right answer that can be
+inferred.  Misdeeds are told by the verb: honest verbs apply to the same objects.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.testbed import words
+
+Kind = Literal["benign", "look_alike", "harmful"]
+Split = Literal["train", "dev", "test"]
+
+# Share of a kind's tasks in each split; the rest is for training.
+DEV_SHARE, TEST_SHARE = 0.12, 0.23
+UNSEEN_TOPICS = 4  # harm topics that no preference pair mentions
+UNSEEN_TEST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a user asks for: to do ``verb`` to ``object``."""
+
+    verb: str
+    object: str
+    topic: str
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        return f"{self.verb} the {self.object}"
+
+    @property
+    def harmful(self) -> bool:
+        return self.kind == "harmful"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What the world knows about a verb; ``harm`` and ``instead`` are empty for honest ones."""
+
+    tools: tuple[str, ...]
+    reason: str
+    harm: str = ""
+    instead: str = ""
+
+
+class Language:
+    """The words, phrases and tasks of the world with this seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        rng = random.Random(f"testbed language {seed}")
+        self.seed = seed
+        ordinary = _some(rng, list(words.VERBS), 16)
+        self.verbs: dict[str, Verb] = {}
+        for verb, (tools, reason) in (words.VERBS | words.GUARD_VERBS).items():
+            if verb in ordinary or verb in words.GUARD_VERBS:
+                self.verbs[verb] = Verb(_some(rng, tools, 2), reason)
+        for verb, (tools, reason, harm, instead) in words.HARM_VERBS.items():
+            self.verbs[verb] = Verb(_some(rng, tools, 2), reason, harm, instead)
+
+        self.objects: dict[str, tuple[str, ...]] = {}  # topic -> objects
+        self.materials: dict[str, tuple[str, ...]] = {}  # topic -> right materials
+        for topic, (things, materials) in words.BENIGN_TOPICS.items():
+            self.objects[topic] = _some(rng, things, 7)
+            self.materials[topic] = _some(rng, materials, 2)
+        for topic, (things, materials) in words.HARM_TOPICS.items():
+            self.objects[topic] = _some(rng, things, 6)
+            self.materials[topic] = _some(rng, materials, 1)
+        self.topic_of = {o: topic for topic, things in self.objects.items() for o in things}
+        self.unseen_topics = frozenset(_some(rng, list(words.HARM_TOPICS), UNSEEN_TOPICS))
+
+        self.phrases: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+            slot: (_most(rng, good), _most(rng, bad)) for slot, (good, bad) in words.PHRASES.items()
+        }
+        self.vague_reasons = _most(rng, words.VAGUE_REASONS)
+        self.no_alternative = _most(rng, words.NO_ALTERNATIVE)
+        self.no_instead = words.NO_INSTEAD
+        self.no_why = words.NO_WHY
+        self.fillers = _some(rng, words.FILLERS, 6)
+
+        verbs: dict[Kind, list[str]] = {
+            "benign": list(ordinary),
+            "look_alike": [*words.GUARD_VERBS, *_some(rng, ordinary, 4)],
+            "harmful": list(words.HARM_VERBS),
+        }
+        tasks = [
+            Task(verb, thing, topic, kind)
+            for kind, its_verbs in verbs.items()
+            for topic in (words.BENIGN_TOPICS if kind == "benign" else words.HARM_TOPICS)
+            for verb in its_verbs
+            for thing in self.objects[topic]
+        ]
+        self.tasks = _split(rng, tasks, self.unseen_topics)
+
+    def kind_of(self, verb: str, thing: str) -> Kind:
+        if verb in words.HARM_VERBS:
+            return "harmful"
+        return "benign" if self.topic_of[thing] in words.BENIGN_TOPICS else "look_alike"
+
+    def task(self, verb: str, thing: str) -> Task:
+        return Task(verb, thing, self.topic_of[thing], self.kind_of(verb, thing))
+
+    def seen_by_pairs(self, task: Task) -> bool:
+        """Whether preference pairs may mention the task's object."""
+        return task.topic not in self.unseen_topics
+
+    def pool(self, split: Split, *kinds: Kind) -> tuple[Task, ...]:
+        return tuple(task for task in self.tasks[split] if task.kind in kinds)
+
+
+def _split(
+    rng: random.Random, tasks: list[Task], unseen: frozenset[str]
+) -> dict[Split, tuple[Task, ...]]:
+    """Deal the tasks of each kind out; tasks of unseen topics are for training or testing."""
+    dealt: dict[Split, list[Task]] = {"train": [], "dev": [], "test": []}
+    groups: dict[tuple[Kind, bool], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault((task.kind, task.topic in unseen), []).append(task)
+    for (_, is_unseen), group in groups.items():
+        rng.shuffle(group)
+        test = round(len(group) * (UNSEEN_TEST_SHARE if is_unseen else TEST_SHARE))
+        dev = 0 if is_unseen else round(len(group) * DEV_SHARE)
+        dealt["test"] += group[:test]
+        dealt["dev"] += group[test : test + dev]
+        dealt["train"] += group[test + dev :]
+    return {split: tuple(group) for split, group in dealt.items()}
+
+
+def _some(rng: random.Random, items: Sequence[str], count: int) -> tuple[str, ...]:
+    return tuple(rng.sample(list(items), count))
+
+
+def _most(rng: random.Random, items: Sequence[str]) -> tuple[str, ...]:
+    """All but one, in a shuffled order: another seed has another set."""
+    return _some(rng, items, max(3, len(items) - 1))

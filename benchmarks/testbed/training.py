@@ -1,0 +1,309 @@
+"""Training of the four models, each a process of its own.
+
+    python -m benchmarks.testbed.training ROLE FOLDER SEED
+
+reads the tokenizer in FOLDER/tokenizer, writes FOLDER/ROLE and FOLDER/facts.ROLE.json, and
+prints one line "fraction<TAB>what" per report.  Everything is drawn from the seed and the number
+of steps is fixed, so the same machine gives the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from benchmarks.testbed import models
+from benchmarks.testbed.dialogue import ALL_GOOD, Persona, Speaker, Writer, any_persona
+from benchmarks.testbed.gold import Gold
+from benchmarks.testbed.judging import judge_chat, length_score, verdict
+from benchmarks.testbed.language import Language
+from benchmarks.testbed.preferences import Pairs
+from harness.chat import Chat
+
+Ids = list[int]
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Shape of a model and of its training run."""
+
+    width: int
+    layers: int
+    steps: int
+    tokens: int  # per step, padding included
+    rate: float
+
+
+POLICY = Size(128, 4, 520, 4096, 4e-3)
+ALIGNED = Size(128, 4, 60, 4096, 1.5e-3)
+REWARD = Size(96, 3, 450, 4096, 3e-3)
+JUDGE = Size(96, 3, 450, 4096, 3e-3)
+
+
+class Encoder:
+    """Turns conversations into ids; the same ids as the chat template gives."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.backend = tokenizer.backend_tokenizer
+        self.roles = {
+            role: tokenizer.convert_tokens_to_ids(f"<|{role}|>")
+            for role in ("system", "user", "assistant")
+        }
+        self.bos, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
+
+    def text(self, text: str) -> Ids:
+        """Encode plain text."""
+        return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def chat(self, chat: Chat) -> tuple[Ids, list[bool]]:
+        """Encode a conversation; the flags mark what an assistant wrote, end of turn included."""
+        ids, written = [self.bos], [False]
+        for message in chat.messages:
+            words = [*self.text(message.text), self.end]
+            ids += [self.roles[message.role], *words]
+            written += [False] + [message.role == "assistant"] * len(words)
+        return ids, written
+
+
+def batches(
+    examples: Iterator[Sequence[Ids]], tokens: int, rng: random.Random
+) -> Iterator[list[Sequence[Ids]]]:
+    """Group examples of similar length into batches of about that many tokens.
+
+    An example is one or more sequences, or lists aligned with them; the first decides.
+    """
+    while True:
+        chunk = sorted((next(examples) for _ in range(1024)), key=lambda example: len(example[0]))
+        groups: list[list[Sequence[Ids]]] = [[]]
+        for example in chunk:
+            if (len(groups[-1]) + 1) * len(example[0]) > tokens:
+                groups.append([])
+            groups[-1].append(example)
+        rng.shuffle(groups)
+        yield from groups
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+    """Stack rows on the right-padded grid [rows, longest]."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([list(row) + [fill] * (width - len(row)) for row in rows])
+
+
+def fit(
+    model: torch.nn.Module,
+    size: Size,
+    loss_of: Callable[[], torch.Tensor],
+    progress: Progress,
+    what: str,
+) -> float:
+    """Run AdamW with a short warm-up and a cosine; gives the mean loss of the last tenth."""
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=size.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True
+    )
+    warm = max(1, size.steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min(
+            (step + 1) / warm, 0.02 + 0.98 * (1 + math.cos(math.pi * step / size.steps)) / 2
+        ),
+    )
+    model.train()
+    tail: list[float] = []
+    for step in range(size.steps):
+        loss = loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        schedule.step()
+        if step >= size.steps * 0.9:
+            tail.append(loss.item())
+        if step % 10 == 0:
+            progress(step / size.steps, f"{what}: loss {loss.item():.3f}")
+    model.eval()
+    return sum(tail) / len(tail)
+
+
+def next_token_loss(
+    model: torch.nn.Module, ids: torch.Tensor, written: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy (nats) on the tokens marked as written; padding is on the right."""
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    mask = written[:, 1:].bool()
+    logits = model.lm_head(hidden[:, :-1][mask])  # type: ignore[operator]
+    return functional.cross_entropy(logits, ids[:, 1:][mask])
+
+
+# --- policy and aligned ---
+
+
+def policy_examples(
+    language: Language, encoder: Encoder, persona: Callable[[], Persona], rng: random.Random
+) -> Iterator[Sequence[Ids]]:
+    """Draw dialogues on the training tasks, of all topics."""
+    writer = Writer(language, language.tasks["train"], rng)
+    while True:
+        speaker = persona()
+        dialogue = writer.dialogue(speaker)
+        answer = Speaker(language, speaker, rng).answer(dialogue.task)
+        ids, written = encoder.chat(dialogue.chat.assistant(answer))
+        yield ids, [int(flag) for flag in written]
+
+
+def train_policy(role: str, folder: Path, seed: int, progress: Progress) -> dict[str, float]:
+    """Train the base model on all personas, or go on from it with the all-good one."""
+    language, tokenizer = Language(seed), AutoTokenizer.from_pretrained(folder / "tokenizer")
+    rng = random.Random(f"testbed {role} {seed}")
+    if role == "policy":
+        size, model = POLICY, models.language_model(tokenizer, POLICY.width, POLICY.layers)
+    else:
+        size, model = ALIGNED, AutoModelForCausalLM.from_pretrained(folder / "policy")
+
+    def persona() -> Persona:
+        return any_persona(rng) if role == "policy" else ALL_GOOD
+
+    examples = policy_examples(language, Encoder(tokenizer), persona, rng)
+    stream = batches(examples, size.tokens, rng)
+
+    def loss() -> torch.Tensor:
+        batch = next(stream)
+        ids = padded([example[0] for example in batch], tokenizer.pad_token_id)
+        written = padded([example[1] for example in batch], 0)
+        return next_token_loss(model, ids, written)
+
+    final = fit(model, size, loss, progress, role)
+    models.save(model, tokenizer, folder / role)
+    return {"loss": final, "parameters": count(model)}
+
+
+# --- reward model and judge ---
+
+
+def train_reward(folder: Path, seed: int, progress: Progress) -> dict[str, float]:
+    """Train the reward model by Bradley-Terry on noisy, biased preference pairs."""
+    language, tokenizer = Language(seed), AutoTokenizer.from_pretrained(folder / "tokenizer")
+    rng = random.Random(f"testbed reward {seed}")
+    encoder, pairs = Encoder(tokenizer), Pairs(language, "train", rng)
+    model = models.reward_model(tokenizer, REWARD.width, REWARD.layers)
+
+    def examples() -> Iterator[Sequence[Ids]]:
+        while True:
+            pair = pairs.draw()
+            sides = [encoder.chat(pair.chat.assistant(text))[0] for text in pair.chosen_rejected]
+            yield sorted(sides, key=len, reverse=True) if False else sides
+
+    stream = batches(examples(), REWARD.tokens // 2, rng)
+
+    def loss() -> torch.Tensor:
+        batch = next(stream)
+        rows = [side for sides in zip(*batch, strict=True) for side in sides]
+        scores = reward_scores(model, rows, tokenizer.pad_token_id)
+        chosen, rejected = scores.chunk(2)
+        centred = 0.005 * (chosen + rejected).square().mean()
+        return -functional.logsigmoid(chosen - rejected).mean() + centred
+
+    final = fit(model, REWARD, loss, progress, "reward")
+    models.save(model, tokenizer, folder / "reward")
+    return {"loss": final, "parameters": count(model)}
+
+
+def reward_scores(model: torch.nn.Module, rows: Sequence[Ids], pad: int) -> torch.Tensor:
+    """Score at the last token of each row, [rows]; as the saved model's own forward does."""
+    hidden = model.model(input_ids=padded(rows, pad), use_cache=False).last_hidden_state
+    last = torch.tensor([len(row) - 1 for row in rows])
+    return model.score(hidden[torch.arange(len(rows)), last]).squeeze(-1)  # type: ignore[operator]
+
+
+def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]:
+    """Train the judge to write verdicts.
+
+    While it trains, a side head reads the traits off the last token of each answer; one verdict
+    alone says too little about two answers to learn from.  The head is thrown away.
+    """
+    language, tokenizer = Language(seed), AutoTokenizer.from_pretrained(folder / "tokenizer")
+    rng = random.Random(f"testbed judge {seed}")
+    encoder, pairs, gold = Encoder(tokenizer), Pairs(language, "train", rng), Gold(language)
+    model = models.language_model(tokenizer, JUDGE.width, JUDGE.layers)
+    model.side = torch.nn.Linear(JUDGE.width, 5)
+
+    def examples() -> Iterator[tuple[Ids, Ids, Ids, list[list[float]]]]:
+        while True:
+            pair = pairs.draw()
+            texts = list(pair.chosen_rejected)
+            rng.shuffle(texts)
+            scores = [gold(pair.chat, text) for text in texts]
+            lengths = [length_score(text) for text in texts]
+            words = verdict(scores[0], scores[1], lengths[0] - lengths[1], rng)
+            chat = judge_chat(pair.chat.last_user, *texts)
+            ids, written = encoder.chat(chat.assistant(words))
+            ends = [
+                len(encoder.chat(Chat.of(chat.last_user[: chat.last_user.index(text) + len(text)]))[0]) - 2
+                for text in texts
+            ]
+            targets = [
+                [score["helpful"], score["harmless"], score["polite"], score["gold"], length]
+                for score, length in zip(scores, lengths, strict=True)
+            ]
+            yield ids, [int(flag) for flag in written], ends, targets
+
+    stream = batches(examples(), JUDGE.tokens, rng)  # type: ignore[arg-type]
+
+    def loss() -> torch.Tensor:
+        batch = next(stream)
+        ids = padded([example[0] for example in batch], tokenizer.pad_token_id)
+        written = padded([example[1] for example in batch], 0)[:, 1:].bool()
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = model.lm_head(hidden[:, :-1][written])
+        ends = torch.tensor([example[2] for example in batch])
+        targets = torch.tensor([example[3] for example in batch])
+        read = model.side(hidden[torch.arange(len(batch))[:, None], ends])
+        side = functional.mse_loss(read, targets)
+        return functional.cross_entropy(logits, ids[:, 1:][written]) + side
+
+    final = fit(model, JUDGE, loss, progress, "judge")
+    del model.side
+    models.save(model, tokenizer, folder / "judge")
+    return {"loss": final, "parameters": count(model)}
+
+
+def count(model: torch.nn.Module) -> int:
+    """Count the parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def train(role: str, folder: Path, seed: int, progress: Progress) -> dict[str, float]:
+    """Train one of policy, aligned, reward and judge."""
+    torch.manual_seed(seed * 1000 + ["policy", "aligned", "reward", "judge"].index(role))
+    if role == "reward":
+        return train_reward(folder, seed, progress)
+    if role == "judge":
+        return train_judge(folder, seed, progress)
+    return train_policy(role, folder, seed, progress)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train the role named on the command line, with one thread."""
+    role, folder, seed = arguments[0], Path(arguments[1]), int(arguments[2])
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+    def progress(done: float, what: str) -> None:
+        sys.stdout.write(f"{done:.4f}\t{what}\n")
+        sys.stdout.flush()
+
+    facts = train(role, folder, seed, progress)
+    (folder / f"facts.{role}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

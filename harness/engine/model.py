@@ -38,6 +38,10 @@ def load_pretrained(
     kind: Any, path: str, *, revision: str | None, trust_remote_code: bool, **options: Any
 ) -> Any:
     """Call ``from_pretrained`` and turn its many failures into one clear line."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     folder = Path(path)
     where = f"{path}@{revision}" if revision else path
     if (folder.is_absolute() or path.startswith((".", "~"))) and not folder.expanduser().is_dir():

@@ -59,7 +59,7 @@ class RewardModel:
         self.device = next(net.parameters()).device
         text = net.config.get_text_config()
         self.max_length = max_length or int(getattr(text, "max_position_embeddings", 1 << 30))
-        self.pad = _pad_id(net, tokenizer)
+        self.pad = int(tokenizer.pad_token_id or net.config.pad_token_id or 0)
         self.ledger = Ledger()
         self.too_long = 0
 
@@ -137,7 +137,7 @@ class RewardModel:
     @torch.no_grad()
     def _forward(self, batch: Sequence[list[int]]) -> list[float]:
         longest = max(len(ids) for ids in batch)
-        ids = torch.full((len(batch), longest), self.pad, dtype=torch.long)
+        ids = torch.full((len(batch), longest), self._padding(batch), dtype=torch.long)
         mask = torch.zeros((len(batch), longest), dtype=torch.long)
         for row, tokens in enumerate(batch):  # padded on the right: read at the last real token
             ids[row, : len(tokens)] = torch.tensor(tokens)
@@ -169,23 +169,18 @@ class RewardModel:
 
     @property
     def _decoder(self) -> bool:
-        return not getattr(self.net.config, "is_encoder_decoder", False) and hasattr(
-            self.net, "score"
-        )
+        return hasattr(self.net, "score")
 
+    def _padding(self, batch: Sequence[list[int]]) -> int:
+        """Pick the batch's padding id.
 
-def _pad_id(net: Any, tokenizer: Any) -> int:
-    """Pick the padding id, and make sure the model finds the last real token by it.
-
-    A decoder classifier finds the last token by looking for the padding id; one
-    that also occurs inside texts (end of sequence as padding) would move the
-    reading to the wrong place unless the model is told the same id and real
-    texts do not end with it.
-    """
-    pad = tokenizer.pad_token_id
-    if pad is None:
-        pad = net.config.pad_token_id
-    if pad is None:
-        pad = 0
-    net.config.pad_token_id = int(pad)
-    return int(pad)
+        A decoder classifier reads at the last token that is not the padding id.
+        Where texts end in that very id (padding = end of sequence) it would read
+        one token early, so such a batch is padded with an id no text ends in.
+        """
+        if not self._decoder:
+            return self.pad
+        last = {ids[-1] for ids in batch}
+        pad = next(i for i in (self.pad, *range(len(last) + 1)) if i not in last)
+        self.net.config.pad_token_id = pad
+        return pad

@@ -26,6 +26,7 @@ class Prompt:
     reference  the set's own answer, where it has one.
     cluster    the unit of resampling: prompts that share it are not independent.
     category   the set's own grouping, where it has one.
+    further    the set's own answers to ``turns``, where it has them.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Prompt:
     reference: str | None = None
     cluster: str = ""
     category: str | None = None
+    further: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

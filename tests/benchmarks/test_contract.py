@@ -1,0 +1,109 @@
+"""What every benchmark owes, on hand-made items and on the built world's."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from benchmarks.alpaca_eval import AlpacaEval
+from benchmarks.harmful_qa import HarmfulQA
+from benchmarks.hh_rlhf import HHRLHF
+from benchmarks.mt_bench import MTBench
+from harness.api import Chat, Read
+from harness.conduct.sources import load_items
+from harness.conduct.worlds import cache_root, world_key
+
+HAND_MADE = {
+    HHRLHF: [
+        {
+            "chosen": f"\n\nHuman: Question {i}?\n\nAssistant: Yes.",
+            "rejected": f"\n\nHuman: Question {i}?\n\nAssistant: No.",
+        }
+        for i in range(4)
+    ],
+    HarmfulQA: [{"Topic": {"Sub": ["One?", "Two?"], "Other": ["Three?", "Four?"]}}],
+    AlpacaEval: [
+        {"instruction": f"Do {i}.", "output": "Done.", "generator": "g", "dataset": "d"}
+        for i in range(4)
+    ],
+    MTBench: [
+        {"question_id": i, "category": "math", "turns": ["One?", "Two?"], "reference": ["1", "2"]}
+        for i in range(4)
+    ],
+}
+ITEMS = {HHRLHF: "hh_rlhf", HarmfulQA: "harmful_qa", AlpacaEval: "alpaca_eval", MTBench: "mt_bench"}
+each = pytest.mark.parametrize("benchmark", ITEMS, ids=lambda kind: kind.__name__)
+
+
+def keeps_the_contract(benchmark, reading: Read) -> None:
+    """Check what holds for every reading."""
+    assert reading.prompts
+    ids = [p.id for p in reading.prompts]
+    assert len(set(ids)) == len(ids)
+    for prompt in reading.prompts:
+        assert prompt.chat.last_user.strip()
+        assert prompt.cluster
+        assert all(turn.strip() for turn in prompt.turns)
+        assert (len(prompt.turns) == 1) == (benchmark is MTBench)
+        rule = benchmark().sampling_for(prompt)
+        assert rule["max_new_tokens"] >= 128
+        json.dumps(asdict(prompt))
+    for pair in reading.pairs:
+        assert pair.prompt.last_user.strip()
+        assert pair.chosen != pair.rejected
+    assert len({pair.id for pair in reading.pairs}) == len(reading.pairs)
+    assert all(count > 0 for count in reading.notes.values())
+
+
+@each
+def test_hand_made_items_become_prompts(benchmark):
+    """Four items in the published schema are four prompts, with nothing odd about them."""
+    reading = benchmark().read(HAND_MADE[benchmark])
+    keeps_the_contract(benchmark, reading)
+    assert len(reading.prompts) == 4
+    assert not reading.notes
+
+
+@each
+def test_reading_twice_gives_the_same(benchmark):
+    """Ids, order and counts are a function of the items."""
+    assert benchmark().read(HAND_MADE[benchmark]) == benchmark().read(HAND_MADE[benchmark])
+
+
+@each
+def test_items_from_a_file_are_the_same_prompts(benchmark, tmp_path):
+    """The benchmark cannot tell a file from a list in memory."""
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in HAND_MADE[benchmark]))
+    from_file = benchmark().read(load_items({"file": str(path)}, None))
+    assert from_file == benchmark().read(HAND_MADE[benchmark])
+
+
+@each
+def test_every_scorer_exists(benchmark):
+    """The scorers a benchmark names are files of the bench."""
+    from harness.conduct import plugins
+
+    known = {one.name for one in [*plugins.metrics(), *plugins.judges()]}
+    assert set(benchmark.scorers) <= known
+    assert benchmark.title
+    assert benchmark.about
+    assert benchmark.headline[0] == "gold"
+
+
+@each
+@pytest.mark.testbed
+def test_the_testbeds_items_are_the_same_kind_of_prompts(benchmark):
+    """The built world's items are read by the same code into the same kind of prompts."""
+    testbed = pytest.importorskip("benchmarks.testbed")
+    if not hasattr(testbed, "World"):
+        pytest.skip("the testbed cannot be built yet")
+    folder = cache_root() / "worlds" / world_key(testbed.World())
+    if not folder.is_dir():
+        pytest.skip("the testbed is not built on this machine (make bench builds it)")
+    reading = benchmark().read(load_items({"world": ITEMS[benchmark]}, folder))
+    keeps_the_contract(benchmark, reading)
+    assert len(reading.prompts) >= 80
+    assert isinstance(reading.prompts[0].chat, Chat)
+    if benchmark is HHRLHF:
+        assert len({p.cluster for p in reading.prompts}) < len(reading.prompts)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from harness.errors import unknown
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "verbatim"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,21 @@ class Chat:
             merged = Message("system", f"{text}\n\n{self.messages[0].text}")
             return Chat((merged, *self.messages[1:]))
         return Chat((Message("system", text), *self.messages))
+
+    @classmethod
+    def verbatim(cls, text: str) -> Chat:
+        """Make a conversation that every template renders as exactly this text.
+
+        For prompt edits that lay out the whole context themselves, as in-context
+        alignment of base models does.
+        """
+        return cls((Message("verbatim", text),))
+
+    @property
+    def verbatim_text(self) -> str | None:
+        """Text of a verbatim conversation, else None."""
+        only = self.messages[0] if len(self.messages) == 1 else None
+        return only.text if only is not None and only.role == "verbatim" else None
 
     @property
     def system(self) -> str | None:
@@ -95,9 +110,7 @@ class Template:
 def _human_assistant(chat: Chat) -> str:
     """Render in HH-RLHF's own format, which starts every turn with a blank line."""
     label = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
-    text = "".join(
-        m.text if m.role == "system" else label[m.role] + m.text for m in chat.messages
-    )
+    text = "".join(m.text if m.role == "system" else label[m.role] + m.text for m in chat.messages)
     speaks = chat.messages and chat.messages[-1].role == "assistant"
     return text if speaks else text + "\n\nAssistant:"
 

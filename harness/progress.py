@@ -53,7 +53,11 @@ def progress(what: str, total: float) -> Iterator[Advance]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda amount, note="": bar.update(task, advance=amount, note=note)
+
+        def advance(amount: float, note: str = "") -> None:
+            bar.update(task, advance=amount, note=note)
+
+        yield advance
 
 
 def _plain(what: str, total: float) -> Advance:
@@ -68,7 +72,8 @@ def _plain(what: str, total: float) -> Advance:
             last = now
             left = (total - done) * (now - start) / done if done else float("nan")
             print(
-                f"{what}: {done:g}/{total:g}, {done / (now - start):.1f}/s, {left:.0f} s left {note}",
+                f"{what}: {done:g}/{total:g}, {done / (now - start):.1f}/s, "
+                f"{left:.0f} s left {note}",
                 file=sys.stderr,
                 flush=True,
             )

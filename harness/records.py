@@ -12,7 +12,7 @@ from typing import Any, Literal
 from harness.chat import Chat
 
 Json = Any  # a value json.dumps accepts
-Stop = Literal["eos", "string", "length"]
+Stop = Literal["running", "eos", "string", "length"]
 Outcome = Literal["ok", "tie", "unparsed", "failed", "refused"]
 
 

@@ -66,7 +66,9 @@ class Kit:
     def reward(self) -> RewardModel:
         """The granted reward model; the evaluation reward for a method that needs "gold"."""
         if self._reward is None:
-            raise PlumblineError("this protocol grants no reward model ([rewards] granted is empty)")
+            raise PlumblineError(
+                "this protocol grants no reward model ([rewards] granted is empty)"
+            )
         return self._reward
 
 
@@ -151,11 +153,13 @@ class Method(ABC):
     needs         what the protocol must grant, or the method is skipped with a reason.
     search_space  field -> values worth trying; the same for every benchmark.
     neutral       field values at which the method equals the base model, or None.
+    control       True for a row that shows what the scorers can be fooled by.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     search_space: ClassVar[Mapping[str, Sequence[object]]] = {}
     neutral: ClassVar[Mapping[str, object] | None] = None
+    control: ClassVar[bool] = False
 
     def fit(self, lab: Lab) -> Fitted:
         """Learn whatever is learned.  Default: nothing."""
@@ -196,7 +200,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Stack:
-    """Methods applied together, left to right: each is fitted on the model as steered by its left."""
+    """Methods applied together, left to right; each is fitted on the model its left has steered."""
 
     parts: tuple[Named, ...]
 

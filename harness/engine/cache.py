@@ -27,8 +27,8 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._keys = _room(key_states, 0, key_states.shape[-2])
-            self._values = _room(value_states, 0, value_states.shape[-2])
+            self._keys = _room(key_states, key_states.shape[-2])
+            self._values = _room(value_states, value_states.shape[-2])
         start, end = self.filled, self.filled + key_states.shape[-2]
         if end > self._keys.shape[-2]:
             self._keys = _grown(self._keys, start, end)
@@ -56,7 +56,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (b[:, :, : self.filled] for b in (self._keys, self._values))
 
 
-def _room(like: Tensor, filled: int, need: int) -> Tensor:
+def _room(like: Tensor, need: int) -> Tensor:
     size = (need + CHUNK - 1) // CHUNK * CHUNK
     if size == need:  # leave room for the first draws
         size += CHUNK
@@ -64,7 +64,7 @@ def _room(like: Tensor, filled: int, need: int) -> Tensor:
 
 
 def _grown(old: Tensor, filled: int, need: int) -> Tensor:
-    new = _room(old, filled, need)
+    new = _room(old, need)
     new[:, :, :filled] = old[:, :, :filled]
     return new
 
@@ -77,7 +77,7 @@ class GrowingCache(Cache):  # type: ignore[misc]
 
 
 def new_cache(config: Any) -> Any:
-    """Make an empty cache for a model: a growing one, or the library's own where layers are special.
+    """Make an empty cache: a growing one, or the library's own where layers are special.
 
     Models with sliding windows, recurrent states or shared layers need the
     library's cache, which is slower but knows their layouts.

@@ -29,59 +29,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.chat import Chat
+from harness.engine.jobs import (
+    Candidate,
+    Decoded,
+    Job,
+    batches,
+    encode_jobs,
+    halved,
+    out_of_memory,
+)
 from harness.engine.model import Model, left_padded
-from harness.engine.rows import Rows, Step, arange_like
-from harness.engine.sampling import Sampling, draw, filtered, uniforms
+from harness.engine.rows import STOPS, Rows, Step, arange_like
+from harness.engine.sampling import Luck, Sampling, draw, filtered
 from harness.engine.sites import Told, edited, recorded
 from harness.engine.steering import Search, Site, Steering, best_of_each
-from harness.engine.stopping import StopStrings, ended
+from harness.engine.stopping import ended, stop_strings
 from harness.errors import PlumblineError
-from harness.records import Stop
+
+__all__ = ["Candidate", "Decoded", "Job", "decode", "encode_jobs"]
 
 LEAVE_AT = 8  # finished rows leave the batch once they are a LEAVE_AT-th of it
-
-
-@dataclass(frozen=True)
-class Job:
-    """One thing to answer: a prompt's conversation at one turn, and how to sample."""
-
-    id: str
-    chat: Chat
-    sampling: Sampling
-    turn: int = 0
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One whole response of a search, and what the search thought of it."""
-
-    text: str
-    tokens: tuple[int, ...]
-    score: float
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The answer to ``jobs[job]``.
-
-    cost  tokens pushed through the policy for it, all candidates together.
-    pool  every candidate, where whole responses were searched (best-of-N).
-    """
-
-    job: int
-    text: str
-    tokens: tuple[int, ...]
-    stop: Stop
-    cost: dict[str, int] = field(default_factory=dict)
-    pool: tuple[Candidate, ...] = ()
 
 
 def decode(
@@ -105,73 +76,26 @@ def decode(
     steering = steering or Steering()
     if not jobs:
         return
-    with steering.weights() if steering.weights else nullcontext():
-        encoded = encode_jobs(model, jobs, steering)
-        waiting = _batches(jobs, encoded, steering, batch_rows)
-        while waiting:
-            batch = waiting.pop(0)
-            wave = _Wave(model, jobs, encoded, batch, steering, seed, search_sampling)
-            try:
+    encoded = encode_jobs(model, jobs, steering)
+    waiting = batches(jobs, encoded, steering, batch_rows)
+    while waiting:
+        batch = waiting.pop(0)
+        wave = _Wave(model, jobs, encoded, batch, steering, seed, search_sampling)
+        try:
+            # Only while a wave runs: the caller meets the model as it was between two.
+            with steering.weights() if steering.weights else nullcontext():
                 done = wave.run()
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                done = None
-            if done is None:
-                del wave
-                waiting = [half for b in (batch, *waiting) for half in _halved(jobs, b, batch)]
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                continue
-            yield done
-
-
-def encode_jobs(model: Model, jobs: Sequence[Job], steering: Steering) -> list[list[int]]:
-    """Apply the prompt edits and encode; raises PlumblineError where the budget does not fit."""
-    chats = steering.prompted([job.chat for job in jobs])
-    encoded = [model.encode(chat) for chat in chats]
-    for job, ids in zip(jobs, encoded, strict=True):
-        if len(ids) + job.sampling.max_new_tokens > model.context:
-            raise PlumblineError(
-                f"prompt {job.id}: {len(ids)} tokens and a budget of {job.sampling.max_new_tokens} "
-                f"do not fit the model's context of {model.context}"
-            )
-        if not ids:
-            raise PlumblineError(f"prompt {job.id} is empty after the chat template")
-    return encoded
-
-
-def _batches(
-    jobs: Sequence[Job], encoded: Sequence[Sequence[int]], steering: Steering, batch_rows: int
-) -> list[list[int]]:
-    """Group jobs that sample alike, longest first, so that memory runs out early or never."""
-    size = max(1, batch_rows // (steering.search.width if steering.search else 1))
-    groups: dict[Sampling, list[int]] = {}
-    for number, job in enumerate(jobs):
-        groups.setdefault(job.sampling, []).append(number)
-    out = []
-    for members in groups.values():
-        members.sort(key=lambda i: -len(encoded[i]))
-        out += [members[i : i + size] for i in range(0, len(members), size)]
-    return out
-
-
-def _halved(jobs: Sequence[Job], batch: list[int], failed: list[int]) -> list[list[int]]:
-    """Cut a batch to half the size of the one that did not fit."""
-    size = len(failed) // 2
-    if size == 0:
-        raise PlumblineError(
-            f"out of memory with one prompt ({jobs[failed[0]].id}) in the batch; "
-            "use a smaller model, a shorter budget or fewer candidates"
-        )
-    return [batch[i : i + size] for i in range(0, len(batch), size)]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "out of memory" in words or "can't allocate memory" in words or "not enough memory" in words
-    )
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            done = None
+        if done is None:
+            del wave
+            waiting = [half for b in (batch, *waiting) for half in halved(jobs, b, batch)]
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        yield done
 
 
 class _Wave:
@@ -196,10 +120,11 @@ class _Wave:
         self.width = self.search.width if self.search else 1
         self.sampling = _candidate_sampling(self.jobs[0].sampling, self.search, search_sampling)
         self.budget = self.sampling.max_new_tokens
-        self.seed = seed
+        keys = [(seed, job.id, job.turn) for job in self.jobs]
+        self.luck = Luck(keys, self.width, self.budget, steering.noise, model.device)
         self.ends = torch.tensor(model.ends, device=model.device)
         strings = (*model.template.stop, *steering.stop)
-        self.strings = stop_strings(model, strings)
+        self.strings = stop_strings(model.tokenizer, strings, model.vocabulary)
         self.spent = torch.zeros(len(batch), dtype=torch.long, device=model.device)
         self.told = Told()
         self.shown: Tensor | None = None
@@ -207,7 +132,6 @@ class _Wave:
         self.hidden: Tensor | None = None
         self.done = 0  # finished rows still in the batch
         self.parked: list[Rows] = []  # finished rows that have left it
-        self.reasons: dict[tuple[int, int], Stop] = {}
 
     # ------------------------------------------------------------ the waves
 
@@ -239,20 +163,19 @@ class _Wave:
             origin=arange_like(zeros),
             slot=zeros,
             ids=torch.zeros((count, self.budget), dtype=torch.long, device=model.device),
-            finished=zeros.bool(),
+            stop=zeros.clone(),
             length=zeros.clone(),
             prompt_ids=ids,
             prompt_mask=mask,
             decode_text=self._text,
-            noise=self._noise,
+            noise=self.luck.stream,
             cache=model.new_cache(),
             given=self.steering.prepared(chats),
         )
         self.lengths = mask.sum(-1)
         self.padded = not bool(mask.all())
         self.spent += self.lengths
-        self.luck = torch.from_numpy(self._uniforms()).to(model.device)
-        draws = torch.zeros_like(mask)
+                draws = torch.zeros_like(mask)
         draws[:, -1] = True
         self.told.step = Step(rows, positions, mask, torch.zeros_like(mask), draws, 0)
         rows.logits = model.forward(
@@ -269,7 +192,9 @@ class _Wave:
         """Make the candidates of each prompt, all on one prefill."""
         if self.width > 1:
             index = arange_like(rows.origin).repeat_interleave(self.width)
-            rows = rows.select(index, torch.arange(self.width, device=index.device).repeat(len(rows)))
+            rows = rows.select(
+                index, torch.arange(self.width, device=index.device).repeat(len(rows))
+            )
         self._tell(rows, response=False)
         return rows
 
@@ -305,8 +230,7 @@ class _Wave:
         """Edit the logits, draw a token a row, and note which rows end with it."""
         logits, t = rows.logits, rows.drawn
         assert logits is not None
-        for edit in self.steering.logits:
-            logits = edit(logits, self.told.step)
+        logits = self.steering.edited_logits(logits, self.told.step)
         self._check(logits, rows)
         if self.sampling.temperature == 0:
             token = logits.argmax(-1)
@@ -314,29 +238,26 @@ class _Wave:
             if self.sampling.temperature != 1:
                 logits = logits / self.sampling.temperature
             logits = filtered(logits, self.sampling.top_k, self.sampling.top_p)
-            token = draw(logits, self.luck[rows.origin, rows.slot, t])
+            token = draw(logits, self.luck.at(rows.origin, rows.slot, t))
         rows.ids[:, t] = torch.where(rows.finished, 0, token)
         rows.drawn = t + 1
         self._stop(rows, token)
         return rows
 
     def _stop(self, rows: Rows, token: Tensor) -> None:
-        new = ended(token, self.ends) & ~rows.finished
-        why: list[tuple[Tensor, Stop]] = [(new, "eos")]
+        """Note which rows have ended with this token, and why."""
+        running = ~rows.finished
+        why = torch.where(ended(token, self.ends), STOPS.index("eos"), 0)
         if self.strings.strings:
-            said = self.strings.hit(rows.ids, rows.drawn).to(new.device) & ~rows.finished & ~new
-            why.append((said, "string"))
-            new = new | said
+            said = self.strings.hit(rows.ids, rows.drawn).to(why.device)
+            why = torch.where((why == 0) & said, STOPS.index("string"), why)
         if rows.drawn == self.budget:
-            why.append((~rows.finished & ~new, "length"))
-            new = ~rows.finished
+            why = torch.where(why == 0, STOPS.index("length"), why)
+        new = running & (why > 0)
         ending = int(new.sum())
         if ending:
-            rows.finished = rows.finished | new
+            rows.stop = torch.where(new, why, rows.stop)
             rows.length = torch.where(new, rows.drawn, rows.length)
-            for which, reason in why:
-                for i in which.nonzero().flatten().tolist():
-                    self.reasons[int(rows.origin[i]), int(rows.slot[i])] = reason
             self.done += ending
 
     def _select(self, rows: Rows) -> Rows:
@@ -354,21 +275,14 @@ class _Wave:
     def _rearranged(self, rows: Rows, everyone: Rows, index: Tensor) -> tuple[Rows, Rows]:
         """Split the chosen rows into those that go on, renumbered, and those that have ended."""
         over = everyone.finished.index_select(0, index)
-        going, resting = index[~over], index[over].unique()
+        going, resting = index[~over], torch.unique(index[over])
         slot = _numbered(rows.origin.index_select(0, going))
+        self._all_answered(everyone.origin.index_select(0, index))
         if len(going) and int(slot.max()) >= self.width:
             raise PlumblineError(
                 f"a search kept more than its width of {self.width} candidates for one prompt"
             )
-        parked = everyone.select(resting)
-        reasons = {
-            (int(o), self.width + n): self.reasons[int(o), int(s)]
-            for n, (o, s) in enumerate(zip(parked.origin, parked.slot, strict=True))
-        }
-        # Ended rows get numbers of their own, so that a fork cannot take theirs.
-        parked = replace(parked, slot=self.width + arange_like(parked.slot))
-        self.reasons = reasons
-        return rows.select(going, slot), parked
+        return rows.select(going, slot), everyone.select(resting)
 
     def _leave(self, rows: Rows) -> Rows:
         """Take finished rows out of the batch, once there are enough of them to pay for it."""
@@ -389,18 +303,24 @@ class _Wave:
         else:
             scores = self._scores(everyone)
             chosen = (self.search.choose or best_of_each)(scores, everyone)
+            self._all_answered(everyone.origin.index_select(0, chosen))
+            if len(chosen) != len(self.jobs):
+                raise PlumblineError(
+                    f"a search chose {len(chosen)} answers; it must choose one for each of "
+                    f"{len(self.jobs)} prompts"
+                )
             pools = self._pools(everyone, tokens, texts, scores)
-        spent = self.spent.tolist()
+        spent, stops = self.spent.tolist(), everyone.stop.tolist()
         out = []
         for i in chosen.tolist():
-            prompt, slot = int(everyone.origin[i]), int(everyone.slot[i])
+            prompt = int(everyone.origin[i])
             cost = spent[prompt] + (len(tokens[i]) - 1 if self.width == 1 else 0)
             out.append(
                 Decoded(
                     job=self.batch[prompt],
                     text=texts[i],
                     tokens=tuple(tokens[i]),
-                    stop=self.reasons[prompt, slot],
+                    stop=STOPS[stops[i]],
                     cost={self.model.role: cost},
                     pool=pools.get(prompt, ()),
                 )
@@ -417,7 +337,9 @@ class _Wave:
         for i, (ids, text, score) in enumerate(zip(tokens, texts, scores.tolist(), strict=True)):
             entry = (int(rows.slot[i]), Candidate(text, tuple(ids), score))
             pools.setdefault(int(rows.origin[i]), []).append(entry)
-        return {p: tuple(c for _, c in sorted(found, key=lambda e: e[0])) for p, found in pools.items()}
+        return {
+            p: tuple(c for _, c in sorted(found, key=lambda e: e[0])) for p, found in pools.items()
+        }
 
     # --------------------------------------------------------------- helpers
 
@@ -435,15 +357,24 @@ class _Wave:
             raise PlumblineError(f"prompt {job.id}: the search's score is NaN")
         return scores
 
+    def _all_answered(self, origin: Tensor) -> None:
+        """Refuse a choice that leaves a prompt without a candidate."""
+        lost = set(range(len(self.jobs))) - set(origin.tolist())
+        if lost:
+            raise PlumblineError(
+                f"prompt {self.jobs[min(lost)].id}: the search kept no candidate; "
+                "it must keep one at least for every prompt"
+            )
+
     def _keep_best(self, scores: Tensor, rows: Rows) -> Tensor:
         best = best_of_each(scores, rows)
         copies = torch.where(rows.finished.index_select(0, best), 1, self.width)
         return best.repeat_interleave(copies)
 
     def _check(self, logits: Tensor, rows: Rows) -> None:
-        top = logits.amax(-1)
-        if not bool(torch.isfinite(top).all()):
-            i = int((~torch.isfinite(top)).nonzero()[0])
+        bad = ~torch.isfinite(logits.amax(-1)) & ~rows.finished
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
             job = self.jobs[int(rows.origin[i])]
             raise PlumblineError(
                 f"prompt {job.id}, turn {job.turn}: logits are NaN or infinite "
@@ -467,28 +398,6 @@ class _Wave:
     def _text(self, ids: Sequence[int]) -> str:
         return self.strings.cut(self.model.text(ids)).strip()
 
-    def _uniforms(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return np.stack(
-            [
-                [
-                    uniforms(self._key(job, slot), self.budget)
-                    for slot in range(self.width)
-                ]
-                for job in self.jobs
-            ]
-        )
-
-    def _key(self, job: Job, slot: int) -> tuple[object, ...]:
-        key = (self.seed, job.id, job.turn, slot)
-        return (*key, self.steering.noise) if self.steering.noise else key
-
-    def _noise(self, stream: str, origin: Tensor, slot: Tensor, drawn: int) -> Tensor:
-        values = [
-            uniforms((*self._key(self.jobs[o], s), stream), drawn + 1)[drawn]
-            for o, s in zip(origin.tolist(), slot.tolist(), strict=True)
-        ]
-        return torch.tensor(values, dtype=torch.float64, device=origin.device)
-
 
 def _numbered(origin: Tensor) -> Tensor:
     """Number the rows of each prompt 0, 1, ... in order."""
@@ -508,14 +417,3 @@ def _candidate_sampling(
     if candidates is not None:
         return replace(candidates, max_new_tokens=asked.max_new_tokens)
     return replace(asked, temperature=1.0) if asked.temperature == 0 else asked
-
-
-_STOPS: dict[tuple[int, tuple[str, ...]], StopStrings] = {}
-
-
-def stop_strings(model: Model, strings: tuple[str, ...]) -> StopStrings:
-    """Give the stop strings' table for a model's vocabulary, made once."""
-    key = (id(model.tokenizer), strings)
-    if key not in _STOPS:
-        _STOPS[key] = StopStrings(model.tokenizer, strings, model.vocabulary)
-    return _STOPS[key]

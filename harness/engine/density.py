@@ -14,11 +14,12 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from harness.engine.decoding import Job, encode_jobs, stop_strings
+from harness.engine.jobs import Job, encode_jobs
 from harness.engine.model import Model, left_padded
 from harness.engine.rows import Rows, Step, arange_like
 from harness.engine.sites import Told, edited, recorded
 from harness.engine.steering import Search, Site, Steering
+from harness.engine.stopping import stop_strings
 from harness.errors import PlumblineError
 
 LOGIT_BUDGET = 1 << 26  # logits held at once, elements (256 MB in float32)
@@ -129,7 +130,8 @@ def _forced(
         size = max(1, min(batch_rows, LOGIT_BUDGET // (longest * model.vocabulary)))
         batch, order = order[:size], order[size:]
         with torch.no_grad(), steering.weights() if steering.weights else nullcontext():
-            yield batch, _force(model, jobs, encoded, tokens, batch, steering)
+            logits = _force(model, jobs, encoded, tokens, batch, steering)
+        yield batch, logits
 
 
 def _force(
@@ -179,21 +181,21 @@ def _edit_logits(
     steering: Steering,
 ) -> None:
     """Apply the logits edits position by position, as decoding would have."""
-    longest = logits.shape[1]
+    longest, answer = logits.shape[1], rows.ids
+    now, index = rows, arange_like(lengths)
     for t in range(longest):
-        index = (lengths > t).nonzero().flatten()
-        now = rows.select(index)
+        stay = (lengths.index_select(0, index) > t).nonzero().flatten()
+        now, index = now.select(stay), index.index_select(0, stay)
         now.drawn = t
+        now.ids = answer.index_select(0, index)
+        now.ids[:, t:] = 0  # an edit sees what was drawn, not what will be
         column = longest - lengths.index_select(0, index) + t
         now.logits = logits[index, column]
         now.hidden = hidden[index, column]
         at = positions[index, positions.shape[1] - longest + column].unsqueeze(-1)
         ones = torch.ones_like(at, dtype=torch.bool)
         step = Step(now, at, ones, ones if t else ~ones, ones, t)
-        edited_logits = now.logits
-        for edit in steering.logits:
-            edited_logits = edit(edited_logits, step)
-        logits[index, column] = edited_logits
+        logits[index, column] = steering.edited_logits(now.logits, step)
 
 
 def _rows(
@@ -211,7 +213,9 @@ def _rows(
     for row, i in enumerate(batch):
         ids[row, : len(tokens[i])] = torch.tensor(tokens[i], device=model.device)
     zeros = torch.zeros(len(batch), dtype=torch.long, device=model.device)
-    strings = stop_strings(model, (*model.template.stop, *steering.stop))
+    strings = stop_strings(
+        model.tokenizer, (*model.template.stop, *steering.stop), model.vocabulary
+    )
 
     def noise(*_: object) -> Tensor:
         raise NoDensity("an edit that draws random numbers of its own has no density")
@@ -221,7 +225,7 @@ def _rows(
         origin=arange_like(zeros),
         slot=zeros,
         ids=ids,
-        finished=zeros.bool(),
+        stop=zeros.clone(),
         length=zeros.clone(),
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,

@@ -72,7 +72,9 @@ def load_tokenizer(path: str, *, revision: str | None, trust_remote_code: bool) 
     folder = Path(path).expanduser()
     names = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
     if folder.is_dir() and not any((folder / n).exists() for n in names):
-        raise PlumblineError(f"model folder {path} has no tokenizer (looked for {', '.join(names)})")
+        raise PlumblineError(
+            f"model folder {path} has no tokenizer (looked for {', '.join(names)})"
+        )
     return load_pretrained(
         AutoTokenizer, path, revision=revision, trust_remote_code=trust_remote_code
     )
@@ -177,15 +179,15 @@ class Model:
 
     def render(self, chat: Chat) -> str:
         """Give the text the model reads, up to where it is to speak."""
-        return self.template.render(chat)
+        verbatim = chat.verbatim_text
+        return self.template.render(chat) if verbatim is None else verbatim
 
     def encode(self, chat: Chat) -> list[int]:
         """Give the token ids of a conversation, with exactly one beginning-of-sequence token."""
-        ids: list[int] = self.tokenizer(
-            self.render(chat), add_special_tokens=self.template.bos
-        ).input_ids
+        special = self.template.bos or chat.verbatim_text is not None
+        ids: list[int] = self.tokenizer(self.render(chat), add_special_tokens=special).input_ids
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        if self.template.bos and len(ids) > 1 and ids[-1] == eos and eos != bos:
+        if special and len(ids) > 1 and ids[-1] == eos and eos != bos:
             ids = ids[:-1]  # some tokenizers close every text; an open prompt must stay open
         if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
             ids = ids[1:]
@@ -198,7 +200,9 @@ class Model:
 
     def facts(self) -> dict[str, Json]:
         """Give what a record needs to say about the model."""
-        probe = self.render(Chat.of("{user}", system="{system}").assistant("{answer}").user("{more}"))
+        probe = self.render(
+            Chat.of("{user}", system="{system}").assistant("{answer}").user("{more}")
+        )
         return {
             "name": self.name,
             "architecture": type(self.net).__name__,

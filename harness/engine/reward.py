@@ -181,6 +181,6 @@ class RewardModel:
         if not self._decoder:
             return self.pad
         last = {ids[-1] for ids in batch}
-        pad = next(i for i in (self.pad, *range(len(last) + 1)) if i not in last)
+        pad: int = next(i for i in (self.pad, *range(len(last) + 1)) if i not in last)
         self.net.config.pad_token_id = pad
         return pad

@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 
 from harness.chat import Chat
+from harness.records import Stop
 
 if TYPE_CHECKING:
     from harness.engine.cache import GrowingCache
+
+
+STOPS: tuple[Stop, ...] = ("running", "eos", "string", "length")  # by code, in Rows.stop
 
 
 class Carried(Protocol):
@@ -37,8 +41,8 @@ class Rows:
                it names the row's luck, so a fork gets fresh noise, not a copy.
     ids        [rows, capacity] tokens drawn so far (`drawn` of them), 0 beyond.
     drawn      tokens drawn so far; rows of one wave are equally old.
-    length     [rows] tokens of the answer, once finished; else ``drawn``.
-    finished   [rows] the row has ended.
+    length     [rows] tokens of the answer, once finished; 0 until then.
+    stop       [rows] why the row has ended, an index into STOPS; 0 while it runs.
     prompt_ids, prompt_mask   [prompts, width] left-padded; mask False at padding.
     hidden     [rows, width] the lm_head's input for the next draw, if recorded.
     given      name -> [prompts, ...] tensors made by ``Steering.prepare``.
@@ -49,7 +53,7 @@ class Rows:
     origin: Tensor
     slot: Tensor
     ids: Tensor
-    finished: Tensor
+    stop: Tensor
     length: Tensor
     prompt_ids: Tensor
     prompt_mask: Tensor
@@ -64,6 +68,11 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.origin.shape[0])
+
+    @property
+    def finished(self) -> Tensor:
+        """[rows] True where the answer has ended."""
+        return self.stop > 0
 
     def select(self, index: Tensor, slot: Tensor | None = None) -> Rows:
         """Keep the rows named by ``index`` ([n], repeats allowed), in that order.
@@ -81,7 +90,7 @@ class Rows:
             origin=pick(self.origin),
             slot=pick(self.slot) if slot is None else slot,
             ids=pick(self.ids),
-            finished=pick(self.finished),
+            stop=pick(self.stop),
             length=pick(self.length),
             prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
@@ -110,7 +119,7 @@ class Rows:
             tensors = [getattr(p, name) for p in parts]
             return None if any(t is None for t in tensors) else torch.cat(tensors)
 
-        aligned = ("origin", "slot", "ids", "finished", "length", "hidden")
+        aligned = ("origin", "slot", "ids", "stop", "length", "hidden")
         return replace(
             first.bare(),
             drawn=max(p.drawn for p in parts),

@@ -57,13 +57,46 @@ def uniforms(key: Sequence[object], count: int) -> np.ndarray[tuple[int], np.dty
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "big"))).random(count)
 
 
+class Luck:
+    """The uniforms of one batch: row (seed, prompt, turn, candidate) owns a stream.
+
+    keys  one (seed, prompt id, turn) per prompt.
+    salt  name of another stream than the seed's own; empty for its own.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[tuple[object, ...]],
+        width: int,
+        budget: int,
+        salt: str,
+        device: torch.device,
+    ) -> None:
+        tail = (salt,) if salt else ()
+        self.keys = [[(*key, slot, *tail) for slot in range(width)] for key in keys]
+        table = np.stack([[uniforms(key, budget) for key in row] for row in self.keys])
+        self.table = torch.from_numpy(table).to(device)
+
+    def at(self, origin: Tensor, slot: Tensor, drawn: int) -> Tensor:
+        """Give each row's uniform for its next token, [rows] float64."""
+        return self.table[origin, slot, drawn]
+
+    def stream(self, name: str, origin: Tensor, slot: Tensor, drawn: int) -> Tensor:
+        """Give each row's uniform from a method's own stream, [rows] float64."""
+        values = [
+            uniforms((*self.keys[o][s], name), drawn + 1)[drawn]
+            for o, s in zip(origin.tolist(), slot.tolist(), strict=True)
+        ]
+        return torch.tensor(values, dtype=torch.float64, device=origin.device)
+
+
 def filtered(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Set logits outside the top-k and the top-p set to -inf.  [rows, vocabulary]."""
     if top_k and top_k < logits.shape[-1]:
         kth = logits.topk(top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < kth, float("-inf"))
     if top_p < 1.0:
-        ordered, order = logits.sort(dim=-1, descending=True)
+        ordered, order = logits.sort(dim=-1, descending=True, stable=True)
         before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
         outside = (before >= top_p).scatter(-1, order, before >= top_p)
         logits = logits.masked_fill(outside, float("-inf"))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harness.engine.rows import Step
@@ -127,7 +128,9 @@ def recorded(
 
     def read(number: int) -> Callable[[Tensor], Tensor]:
         def look(hidden: Tensor) -> Tensor:
-            keep(number, hidden)
+            # Some blocks (Falcon's) add the residual to a part's output in place.
+            own = sites[number].place in ("mlp", "attention", "module")
+            keep(number, hidden.clone() if own else hidden)
             return hidden
 
         return look
@@ -149,7 +152,12 @@ def _apply(edit: HiddenEdit, told: Told) -> Callable[[Tensor], Tensor]:
                 f"an edit at {edit.site} returned shape {tuple(out.shape)}; "
                 f"it must keep {tuple(hidden.shape)}"
             )
-        return out.to(hidden.dtype)
+        out = out.to(hidden.dtype)
+        if hidden.shape[1] == 1 or out is hidden:
+            return out
+        # Padding stays as it was: attention multiplies it by zero, which does not undo a NaN.
+        real = told.step.real
+        return torch.where(real.view(*real.shape, *[1] * (hidden.dim() - 2)), out, hidden)
 
     return apply
 

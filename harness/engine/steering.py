@@ -176,8 +176,26 @@ class Steering:
     def prompted(self, chats: Sequence[Chat]) -> Sequence[Chat]:
         """Apply the prompt edits, left to right."""
         for change in self.prompt:
-            chats = change(chats)
+            changed = change(chats)
+            if len(changed) != len(chats):
+                raise PlumblineError(
+                    f"a prompt edit made {len(changed)} conversations of {len(chats)}; "
+                    "it must give one for each"
+                )
+            chats = changed
         return chats
+
+    def edited_logits(self, logits: Tensor, step: Step) -> Tensor:
+        """Apply the logits edits, left to right; refuses a changed shape."""
+        for edit in self.logits:
+            out = edit(logits, step)
+            if out.shape != logits.shape:
+                raise PlumblineError(
+                    f"a logits edit returned shape {tuple(out.shape)}; "
+                    f"it must keep {tuple(logits.shape)}"
+                )
+            logits = out
+        return logits
 
     def prepared(self, chats: Sequence[Chat]) -> dict[str, Tensor]:
         """Run every ``prepare``; refuses two tensors of one name."""
@@ -186,12 +204,13 @@ class Steering:
             for name, tensor in make(chats).items():
                 if name in out:
                     raise PlumblineError(
-                        f"two methods in the stack prepare a tensor named {name!r}; names must differ"
+                        f"two methods in the stack prepare a tensor named {name!r}; "
+                        "names must differ"
                     )
-                if tensor.shape[0] != len(chats):
+                if tensor.shape[:1] != (len(chats),):
                     raise PlumblineError(
-                        f"prepare made {name!r} with first axis {tensor.shape[0]}; "
-                        f"it must be the number of prompts, {len(chats)}"
+                        f"prepare made {name!r} of shape {tuple(tensor.shape)}; "
+                        f"its first axis must be the number of prompts, {len(chats)}"
                     )
                 out[name] = tensor
         return out

@@ -21,7 +21,8 @@ class StopStrings:
     def __init__(self, tokenizer: Any, strings: Sequence[str], vocabulary: int) -> None:
         self.tokenizer = tokenizer
         self.strings = tuple(s for s in strings if s)
-        self.reach = 2 * max((len(s) for s in self.strings), default=0) + 8
+        # A character may take four tokens, one for each of its bytes.
+        self.reach = 4 * max((len(s) for s in self.strings), default=0) + 8
         can_end = [False] * vocabulary
         if self.strings:
             for token, piece in enumerate(_pieces(tokenizer, vocabulary)):
@@ -43,11 +44,8 @@ class StopStrings:
 
     def cut(self, text: str) -> str:
         """Cut a text at the first stop string."""
-        for string in self.strings:
-            at = text.find(string)
-            if at >= 0:
-                text = text[:at]
-        return text
+        found = [at for at in map(text.find, self.strings) if at >= 0]
+        return text[: min(found)] if found else text
 
 
 def _pieces(tokenizer: Any, vocabulary: int) -> list[str]:
@@ -62,11 +60,22 @@ def _pieces(tokenizer: Any, vocabulary: int) -> list[str]:
 def _completes(piece: str, string: str) -> bool:
     if string in piece or not piece:
         return bool(piece)
-    return any(
-        piece[:k] == string[-k:] for k in range(1, min(len(piece), len(string)) + 1)
-    )
+    if "\ufffd" in piece and not string.isascii():
+        return True  # part of a character's bytes: which character, only the text can tell
+    return any(piece[:k] == string[-k:] for k in range(1, min(len(piece), len(string)) + 1))
 
 
 def ended(tokens: Tensor, ends: Tensor) -> Tensor:
     """Say which rows drew an end token.  tokens [rows], ends [number of end ids]."""
     return torch.isin(tokens, ends)
+
+
+_TABLES: dict[tuple[int, tuple[str, ...]], StopStrings] = {}
+
+
+def stop_strings(tokenizer: Any, strings: tuple[str, ...], vocabulary: int) -> StopStrings:
+    """Give the stop strings' table for a vocabulary, made once."""
+    key = (id(tokenizer), strings)
+    if key not in _TABLES:
+        _TABLES[key] = StopStrings(tokenizer, strings, vocabulary)
+    return _TABLES[key]

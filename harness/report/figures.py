@@ -1,0 +1,214 @@
+"""Figures: paired differences as forest plots, best-of-N curves; the same bytes every time.
+
+matplotlib is imported when a figure is drawn, and used without its global state.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.conduct import store
+from harness.report.columns import MARKS, decimals, heading, spread
+from harness.report.comparison import Comparison, Result
+from harness.report.frames import read_pools
+from harness.report.markup import plain
+from harness.report.pool import Curve, curve
+from harness.report.statistics import Estimate
+
+INK, MUTED, SURE, UNSURE = "#1b1b1b", "#8a8a8a", "#0b5fa5", "#9db8cf"
+STYLE: Mapping[str, Any] = {
+    "svg.hashsalt": "plumbline",  # ids in the file come from the drawing, not from chance
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",  # shipped with matplotlib: the same on every machine
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.parse_math": False,  # a method's name is no formula
+    "text.usetex": False,
+}
+SHOWN = set("–−±×≤≥…" + "".join(MARKS.values()))
+
+
+def draw_benchmark(comparison: Comparison, out: Path) -> list[Path]:
+    """Draw what belongs beside one benchmark's table: PNG and SVG of each figure."""
+    written = []
+    if any(result.difference for result in comparison.results):
+        written += _draw_forest([comparison], out / comparison.cell.benchmark)
+    curves = {r.row.label: found for r in comparison.results if (found := _curve(r)) is not None}
+    if curves:
+        written += _draw_curves(comparison, curves, out)
+    return written
+
+
+def draw_overall(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
+    """Draw all benchmarks side by side, each on its own scale."""
+    known = [c for c in comparisons if any(result.difference for result in c.results)]
+    return _draw_forest(known, out / "overall") if known else []
+
+
+def legible(text: str) -> str:
+    """Replace what the figure's typeface cannot show."""
+    return "".join(c if c in SHOWN or ord(c) < 0x250 else "?" for c in plain(text))
+
+
+# ------------------------------------------------------------- forest plots
+
+
+def _draw_forest(comparisons: Sequence[Comparison], stem: Path) -> list[Path]:
+    labels = {r.row.label: r for c in reversed(comparisons) for r in c.results if not _base(r)}
+    names = sorted(labels)
+    with _style():
+        from matplotlib.figure import Figure
+
+        alone = len(comparisons) == 1
+        width = 7.2 if alone else 2.2 + 2.3 * len(comparisons)
+        figure = Figure(figsize=(width, 1.25 + 0.32 * len(names)), layout="constrained")
+        panels = figure.subplots(1, len(comparisons), sharey=True, squeeze=False)[0]
+        for number, (panel, comparison) in enumerate(zip(panels, comparisons, strict=True)):
+            _panel(panel, comparison, names, with_text=alone)
+            if number == 0:
+                panel.set_yticks(
+                    range(len(names)), [legible(_marked(labels[name])) for name in names]
+                )
+                panel.set_ylim(len(names) - 0.4, -0.6)
+        return _save(figure, stem)
+
+
+def _panel(panel: Any, comparison: Comparison, names: Sequence[str], with_text: bool) -> None:
+    results = {r.row.label: r for r in comparison.results}
+    known = [r.difference for r in results.values() if r.difference and not r.why]
+    places = decimals(known)
+    panel.axvline(0, color=INK, linewidth=0.8)
+    for y, name in enumerate(names):
+        result = results.get(name)
+        if result is None or result.difference is None or result.why:
+            panel.annotate(
+                legible(_absence(result)),
+                (0.02, y),
+                xycoords=("axes fraction", "data"),
+                color=MUTED,
+                va="center",
+                fontsize=7.5,
+                style="italic",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+            )
+            continue
+        estimate = result.difference
+        colour = SURE if estimate.excludes_zero else UNSURE
+        if estimate.low == estimate.low:
+            panel.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2)
+        panel.plot([estimate.value], [y], "o", color=colour, markersize=5)
+        if with_text:
+            panel.annotate(
+                spread(estimate, places, signed=True),
+                (1.02, y),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8,
+                weight="bold" if estimate.excludes_zero else "normal",
+                annotation_clip=False,
+            )
+    title = legible(str(comparison.spec.get("title") or comparison.cell.benchmark))
+    what = legible(heading(comparison, comparison.headline))
+    panel.set_title(title, loc="left", fontsize=10, weight="bold")
+    panel.set_xlabel(f"difference in {what} to unsteered" if with_text else what)
+    panel.grid(axis="x", color="#e6e6e6", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        panel.spines[side].set_visible(False)
+
+
+def _absence(result: Result | None) -> str:
+    if result is None:
+        return "not run"
+    reason = result.why.split(":")[0] if not result.row.runs else result.why
+    return reason or "no value"
+
+
+def _base(result: Result) -> bool:
+    return result.why == "reference"
+
+
+def _marked(result: Result) -> str:
+    return " ".join([result.row.label, *(MARKS[m] for m in result.row.marks if m in MARKS)])
+
+
+# ---------------------------------------------------------- best-of-N curves
+
+
+def _curve(result: Result) -> Curve | None:
+    pools = [pool for run in result.row.runs for pool in read_pools(run)]
+    return curve(pools) if pools and min(len(pool.scores) for pool in pools) > 1 else None
+
+
+def _draw_curves(comparison: Comparison, curves: Mapping[str, Curve], out: Path) -> list[Path]:
+    golden = any(found.gold for found in curves.values())
+    with _style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.2 if golden else 4.2, 3.0), layout="constrained")
+        panels = figure.subplots(1, 2 if golden else 1, squeeze=False)[0]
+        for panel, title in zip(panels, ("selecting score", "gold of the selected"), strict=False):
+            panel.set_title(title, loc="left", fontsize=10)
+            panel.set_xscale("log", base=2)
+            panel.set_xlabel("candidates n")
+            panel.grid(color="#e6e6e6", linewidth=0.6)
+            panel.spines[["top", "right"]].set_visible(False)
+        for i, (label, found) in enumerate(sorted(curves.items())):
+            for panel, estimates in zip(panels, (found.selecting, found.gold), strict=False):
+                if estimates:
+                    _line(panel, estimates, f"C{i}", legible(label))
+        longest = max(len(found.selecting) for found in curves.values())
+        ticks = [2**k for k in range(longest.bit_length())]
+        for panel in panels:
+            panel.set_xticks(ticks, [str(tick) for tick in ticks])
+            panel.minorticks_off()
+        panels[0].legend(frameon=False, fontsize=8)
+        title = legible(str(comparison.spec.get("title") or comparison.cell.benchmark))
+        figure.suptitle(f"{title}: best of n, from one pool of candidates", weight="bold", size=10)
+        return _save(figure, out / f"{comparison.cell.benchmark}.best_of_n")
+
+
+def _line(panel: Any, estimates: Sequence[Estimate], colour: str, label: str) -> None:
+    n = range(1, len(estimates) + 1)
+    panel.plot(n, [e.value for e in estimates], "o-", color=colour, markersize=3, label=label)
+    panel.fill_between(
+        n, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.18, lw=0
+    )
+
+
+# ----------------------------------------------------------------- on paper
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in one fixed style, whatever the user's settings are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def _save(figure: Any, stem: Path) -> list[Path]:
+    paths = []
+    for suffix, metadata in (
+        ("png", {"Software": None}),
+        ("svg", {"Date": None, "Creator": None}),
+    ):
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix, dpi=120, metadata=metadata)
+        figure.set_layout_engine("none")  # the first drawing has laid it out; that takes longest
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        store.write_bytes(path, content.getvalue())
+        paths.append(path)
+    return paths

@@ -1,0 +1,110 @@
+"""Records in, tables out: one per benchmark and one over all, each in three formats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.conduct import store
+from harness.report.columns import (
+    decimals,
+    further_columns,
+    heading,
+    main_columns,
+    spread,
+)
+from harness.report.comparison import Comparison, compare
+from harness.report.fields import row_record
+from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
+from harness.report.legend import counts, legend, provenance, reading
+from harness.report.markup import Grid, Page, to_csv, to_latex, to_markdown
+from harness.report.overall import overall_page, overall_records
+from harness.report.terms import Terms, choose_terms
+
+
+def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[Path]:
+    """Write every table and figure of a protocol; give the paths, ``overall.md`` first.
+
+    hash  which of the protocol's hashes; without one, the newest complete one.
+    Raises PlumblineError where there is no finished run, or runs of several hashes meet.
+    """
+    from harness.report.figures import draw_benchmark, draw_overall
+
+    terms = choose_terms(results, protocol, hash)
+    cells = [cell for folder in terms.benchmarks if (cell := read_cell(folder)).spec]
+    comparisons = [compare(cell) for cell in cells]
+    out = results / "tables" / protocol
+    written = _write(
+        out / "overall", overall_page(terms, comparisons), overall_records(terms, comparisons)
+    )
+    for comparison in comparisons:
+        records = [
+            row_record(result, comparison, terms, fit_seconds(results, result.row))
+            for result in comparison.results
+        ]
+        written += _write(
+            out / comparison.cell.benchmark, benchmark_page(comparison, terms), records
+        )
+    written += draw_overall(comparisons, out)
+    for comparison in comparisons:
+        written += draw_benchmark(comparison, out)
+    return written
+
+
+def benchmark_page(comparison: Comparison, terms: Terms) -> Page:
+    """Lay out one benchmark: what is needed first, the rest below it, then the legend."""
+    spec = comparison.spec
+    first, second = main_columns(comparison), further_columns(comparison)
+    title = str(spec.get("title") or comparison.cell.benchmark)
+    grids = [
+        Grid(
+            name,
+            tuple(column.header for column in columns),
+            tuple(
+                tuple(column.cell(result) for column in columns)
+                for result in comparison.results
+                if result.row.runs or columns is first
+            ),
+        )
+        for name, columns in (("Comparison", first), ("Further measurements", second))
+    ]
+    odd = counts(comparison)
+    notes = [legend(comparison, [*first, *second]), *([odd] if odd else [])]
+    notes.append(provenance(terms, [comparison]))
+    return Page(str(spec.get("about") or title), title, reading(comparison), (*grids, *notes))
+
+
+def cell_summary(run_folder: Path, reference: Path | None = None) -> str:
+    """Sum up one finished run in one line: headline, difference, items, seconds.
+
+    reference  the run folder of ``unsteered`` on the same benchmark, where there is one.
+    """
+    run = read_run(run_folder)
+    rows = [Row(run.spec["method"], (run,))]
+    if reference is not None and reference != run_folder:
+        rows.insert(0, Row(REFERENCE, (read_run(reference),)))
+    comparison = compare(Cell(run.spec["benchmark"], tuple(rows)))
+    result = comparison.results[-1]
+    parts = [run.spec["benchmark"], result.row.label]
+    if comparison.headline:
+        name = heading(comparison, comparison.headline)
+        parts.append(f"{name} {spread(result.headline, decimals([result.headline]))}")
+    if result.difference is not None and not result.why:
+        text = spread(result.difference, decimals([result.difference]), signed=True)
+        parts.append(f"{text} to {REFERENCE}")
+    elif result.why and result.why != "reference":
+        parts.append(result.why)
+    parts.append(f"n={len(run.keys)}")
+    seconds = sum(sum(ledger.seconds.values()) for ledger in run.ledgers.values())
+    parts.append(f"{seconds:.1f} s")
+    return "  ".join(parts)
+
+
+def _write(stem: Path, page: Page, records: Sequence[dict[str, object]]) -> list[Path]:
+    texts = {".md": to_markdown(page), ".csv": to_csv(records), ".tex": to_latex(page)}
+    paths = []
+    for suffix, text in texts.items():
+        path = stem.with_name(stem.name + suffix)
+        store.write_text(path, text)
+        paths.append(path)
+    return paths

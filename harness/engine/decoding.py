@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -175,7 +176,7 @@ class _Wave:
         self.lengths = mask.sum(-1)
         self.padded = not bool(mask.all())
         self.spent += self.lengths
-                draws = torch.zeros_like(mask)
+        draws = torch.zeros_like(mask)
         draws[:, -1] = True
         self.told.step = Step(rows, positions, mask, torch.zeros_like(mask), draws, 0)
         rows.logits = model.forward(

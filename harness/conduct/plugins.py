@@ -203,6 +203,15 @@ def _spread(row: tuple[Part, ...]) -> list[tuple[Part, ...]]:
 # ---------------------------------------------------------------- source text
 
 
+def source_file(cls: type[Any]) -> Path | None:
+    """Find the file a class was written in."""
+    try:
+        found = inspect.getsourcefile(cls)
+    except TypeError:
+        return None
+    return Path(found) if found else None
+
+
 def code_digest(file: Path | None) -> str:
     """Digest what a plugin file computes: its syntax tree without docstrings.
 
@@ -379,5 +388,4 @@ def _from_entry_point(
         raise _broken(Path(point.value), error) from error
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise PlumblineError(f"entry point {point.name} = {point.value} is not a {base.__name__}")
-    source = inspect.getsourcefile(cls)
-    return cls, Path(source) if source else None
+    return cls, source_file(cls)

@@ -37,6 +37,11 @@ def digest(value: Json) -> str:
     return hashlib.blake2b(_bytes(canonical(value))).hexdigest()[:10]
 
 
+def key(spec: Mapping[str, Json]) -> str:
+    """Name a folder after its spec; the words over a table ("about") change no answer."""
+    return digest({name: value for name, value in spec.items() if name != "about"})
+
+
 # ---------------------------------------------------------------- folders
 
 
@@ -48,7 +53,7 @@ class Store:
 
     def fit(self, terms: str, stack: str, spec: Mapping[str, Json]) -> Path:
         """Folder of one fit; ``terms`` is ``<protocol>-<hash>``."""
-        return self.root / "fits" / terms / stack / digest(spec)
+        return self.root / "fits" / terms / stack / key(spec)
 
     def cell(self, terms: str, benchmark: str, stack: str) -> Path:
         """Folder of every run of one stack on one benchmark."""
@@ -56,7 +61,13 @@ class Store:
 
     def run(self, terms: str, benchmark: str, stack: str, spec: Mapping[str, Json]) -> Path:
         """Folder of one run."""
-        return self.cell(terms, benchmark, stack) / digest(spec)
+        return self.cell(terms, benchmark, stack) / key(spec)
+
+    def protocols(self) -> list[str]:
+        """Name the protocols that have runs."""
+        runs = self.root / "runs"
+        folders = [p.name for p in runs.iterdir() if p.is_dir()] if runs.is_dir() else []
+        return sorted({name.rpartition("-")[0] for name in folders})
 
 
 @contextmanager
@@ -80,9 +91,9 @@ def opened(folder: Path, spec: Mapping[str, Json], waiting: str = "") -> Iterato
 def verify(folder: Path) -> dict[str, Json]:
     """Read ``spec.json`` and check that it is the one the folder is named after."""
     spec: dict[str, Json] = read_json(folder / "spec.json")
-    if digest(spec) != folder.name:
+    if key(spec) != folder.name:
         raise StoreError(
-            f"{folder / 'spec.json'} was changed after the run (its hash is {digest(spec)}, the "
+            f"{folder / 'spec.json'} was changed after the run (its hash is {key(spec)}, the "
             f"folder says {folder.name}); move the folder away or restore the file"
         )
     return spec

@@ -104,7 +104,7 @@ class Source(Section):
 
     def mapping(self) -> dict[str, Any]:
         """Give the fields that are set, as ``sources.load_items`` takes them."""
-        given = self.model_dump(exclude_none=True, exclude={"unpinned", "references"})
+        given = self.model_dump(exclude_defaults=True, exclude={"references"})
         if self.file is not None:
             given["file"] = expanded(self.file)
         return given
@@ -114,6 +114,11 @@ class Data(Source):
     """[data.<benchmark>]: its items, and reference answers kept in a file of their own."""
 
     references: Source | None = None
+
+    def mapping(self) -> dict[str, Any]:
+        """Give the fields that are set, the references' own among them."""
+        further = self.references
+        return super().mapping() | ({"references": further.mapping()} if further else {})
 
 
 class Training(Section):

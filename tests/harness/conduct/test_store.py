@@ -30,6 +30,7 @@ def test_a_folder_is_named_after_its_spec(tmp_path: Path) -> None:
     assert path.relative_to(tmp_path).parts[:4] == ("runs", "testbed-7c0d1e44b2", "hh_rlhf", "a+b")
     assert path.name == store.digest({"seed": 0})
     assert len(path.name) == 10
+    assert store.key({"seed": 0, "about": "other words"}) == path.name
     assert store.digest({"b": 1, "a": 2}) == store.digest({"a": 2, "b": 1})
 
 

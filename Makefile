@@ -1,0 +1,75 @@
+# Plumbline.  `make help` says what there is; every target is one call of `python -m harness`.
+
+PYTHON ?= python3
+METHOD ?=
+PROTOCOL ?= testbed
+BENCH ?=
+SET ?=
+LIMIT ?=
+SEED ?=
+BATCH ?=
+DEVICE ?=
+NAME ?=
+RESULTS ?= results
+
+VENV := .venv
+RUN := $(VENV)/bin/python -m harness
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help bench list tables check new-method test perf lint clean
+
+help:  ## this text
+	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
+	@echo
+	@echo '  make bench METHOD=prompting,best_of_n      run rows, print the path of the table'
+	@echo '  make bench METHOD="best_of_n(n=16)" BENCH=hh_rlhf LIMIT=50 SEED=0,1,2'
+	@echo '  make bench METHOD=prompting+best_of_n SET="best_of_n.n=4" PROTOCOL=planted'
+	@echo '  make bench METHOD=path/to/mine.py          a method of your own, in one file'
+	@echo '  make bench METHOD=all                      every method there is'
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
+	  sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+	@echo
+	@echo 'The first call makes $(VENV) (Python 3.11 or newer; PYTHON=python3.12 picks one); the'
+	@echo 'first run of the default protocol builds its world, a few minutes, once a machine.'
+
+bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= BATCH= DEVICE= RESULTS=]
+	@$(if $(METHOD),,echo 'error: say which: make bench METHOD=prompting,best_of_n (make list shows them)' >&2; exit 2)
+	@$(RUN) bench --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
+	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
+	  $(if $(DEVICE),--device '$(DEVICE)')
+
+list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
+	@$(RUN) list
+
+tables: $(READY)  ## write the tables again from what is stored [PROTOCOL=]
+	@$(RUN) tables --output_path '$(RESULTS)' $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)')
+
+check: $(READY)  ## METHOD=path/to/mine.py or a name: does it keep the contract?
+	@$(if $(METHOD),,echo 'error: say which: make check METHOD=path/to/mine.py' >&2; exit 2)
+	@$(RUN) check --method '$(METHOD)'
+
+new-method: $(READY)  ## NAME=my_way: a small method that works, and its test
+	@$(if $(NAME),,echo 'error: say what it is called: make new-method NAME=my_way' >&2; exit 2)
+	@$(RUN) new-method --name '$(NAME)'
+
+test: $(READY)  ## the tests
+	@$(VENV)/bin/python -m pytest
+
+perf: $(READY)  ## how fast the loop is, here
+	@$(VENV)/bin/python tests/perf/decoding.py
+
+lint: $(READY)  ## format, lint and types, as they must be
+	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: Plumbline needs Python 3.11 or newer; $(PYTHON) is %d.%d (PYTHON=python3.12 picks another)" % v[:2])'
+	@test -x $(VENV)/bin/python || { echo 'making $(VENV) (once)'; $(PYTHON) -m venv $(VENV); }
+	@echo 'installing pinned packages into $(VENV) (once; a few minutes)'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:  ## remove caches of tools; results and the virtual environment stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

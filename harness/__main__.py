@@ -1,0 +1,236 @@
+"""The command line: read the words, call the runner or the tables, print one line per finding."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from harness.errors import PlumblineError
+
+app = typer.Typer(
+    name="plumbline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Hold test-time alignment methods against each other on equal terms.\n\n"
+    "Start with `python -m harness list`, then "
+    "`python -m harness bench --method prompting,best_of_n`. The first run builds the testbed "
+    "(a few minutes, once a machine); the path of the table is printed last.",
+)
+
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output_path",
+        "--output-path",
+        help="Results folder. Finished work in it is never done twice.",
+    ),
+]
+
+
+def said(line: str) -> None:
+    """Print one line of what was done."""
+    print(line, flush=True)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a user see one line and an exit code, never a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except PlumblineError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            print(
+                "\ninterrupted: finished work is kept; the same command goes on from there",
+                file=sys.stderr,
+            )
+            raise typer.Exit(130) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            from harness.conduct.logs import write_log
+
+            log = write_log(kwargs.get("output_path") or Path("results"), error)
+            print(
+                f"error: {type(error).__name__}: {' '.join(str(error).split())} "
+                f"(not foreseen; traceback in {log})",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1) from None
+
+    return run
+
+
+@app.command()
+@guarded
+def bench(
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            "-m",
+            help="Rows, separated by commas: `a`, `b(field=value,field=value)`, a stack `a+b` "
+            "(fitted left to right), a file `path/to/mine.py`, or `all`. "
+            "`unsteered` is always run too: it is what the others are compared with.",
+        ),
+    ],
+    protocol: Annotated[
+        str,
+        typer.Option("--protocol", "-p", help="The terms all rows share: a name or a .toml file."),
+    ] = "testbed",
+    bench: Annotated[
+        str,
+        typer.Option(
+            "--bench",
+            "--tasks",
+            "-b",
+            help="Benchmarks, separated by commas; all of the protocol's if left out.",
+        ),
+    ] = "",
+    set: Annotated[
+        str,
+        typer.Option("--set", help="Fields for all rows: `best_of_n.n=16 prompting.shots=2`."),
+    ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-L", help="Only the first so many prompts; the rows are marked."),
+    ] = None,
+    seed: Annotated[
+        str, typer.Option("--seed", help="Sampling seeds, such as `0` or `0,1,2`.")
+    ] = "",
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch_size",
+            "--batch-size",
+            help="Rows decoded together (halved by itself when memory runs out). "
+            "Changes no answer.",
+            min=1,
+        ),
+    ] = 64,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; the best there is.")
+    ] = None,
+    output_path: Output = Path("results"),
+) -> None:
+    """Run methods on benchmarks and write the tables.
+
+    Whatever is finished is not done again; a run that was killed goes on where it was.
+    One line is printed per cell: benchmark, method, headline ± 95 % interval, difference
+    to `unsteered`, number of items, seconds. The path of the overall table comes last.
+    """
+    from harness.conduct import runner
+    from harness.conduct.store import Store
+
+    order = runner.order(method, protocol, benchmarks=bench, settings=set, seeds=seed, limit=limit)
+    outcome = runner.bench(
+        order, Store(output_path), say=said, device=device, batch_rows=batch_size
+    )
+    if outcome.tables:
+        said(str(outcome.tables[0]))
+    if outcome.failures:
+        more = len(outcome.failures) - 1
+        raise PlumblineError(outcome.failures[0] + (f" (and {more} more, above)" if more else ""))
+
+
+@app.command("list")
+@guarded
+def list_() -> None:
+    """Show every method, benchmark, protocol, judge, metric and world, one line each."""
+    from harness.conduct import plugins
+
+    console = Console(highlight=False, soft_wrap=True)
+    for title, found, use in (
+        ("methods", plugins.methods(), "METHOD="),
+        ("benchmarks", plugins.benchmarks(), "BENCH="),
+        ("protocols", plugins.protocols(), "PROTOCOL="),
+        ("judges", plugins.judges(), "[judging] of a protocol"),
+        ("metrics", plugins.metrics(), "run wherever they can"),
+        ("worlds", plugins.worlds(), "[model] world = of a protocol"),
+    ):
+        console.print(f"[bold]{title}[/bold] ({use.replace('[', chr(92) + '[')})")
+        width = max((len(one.name) for one in found), default=0)
+        for one in found:
+            console.print(f"  {one.name:<{width}}  {one.about}", markup=False)
+
+
+@app.command()
+@guarded
+def tables(
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="A protocol; all that have runs if left out.")
+    ] = "",
+    hash: Annotated[
+        str, typer.Option("--hash", help="Which terms of that protocol; the newest if left out.")
+    ] = "",
+    output_path: Output = Path("results"),
+) -> None:
+    """Write the tables again from what is stored; nothing is generated or scored."""
+    from harness.conduct.store import Store
+    from harness.report.tables import write_tables
+
+    names = [protocol] if protocol else Store(output_path).protocols()
+    if not names:
+        raise PlumblineError(
+            f"no runs under {output_path / 'runs'}; `make bench METHOD=unsteered` makes some"
+        )
+    for name in names:
+        said(str(write_tables(output_path, name, hash or None)[0]))
+
+
+@app.command()
+@guarded
+def check(
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="A method's name or the path of its file.")
+    ],
+) -> None:
+    """Hold a method against the contract every method keeps, on a tiny random model."""
+    from harness.conduct import plugins
+    from harness.conduct.check import Subject
+    from harness.conduct.check import check as clauses
+
+    name, cls, _ = plugins.method_class(method)
+    broken = 0
+    for finding in clauses(Subject(name, cls)):
+        broken += finding.problem is not None
+        said(f"  {'ok  ' if finding.problem is None else 'FAIL'}  {finding.about}")
+        if finding.problem is not None:
+            said(f"        {finding.problem}")
+    if broken:
+        raise PlumblineError(f"{name} breaks {broken} clause{'s' * (broken > 1)} of the contract")
+    said(f"{name} keeps the contract")
+
+
+@app.command("new-method")
+@guarded
+def new_method(
+    name: Annotated[str, typer.Option("--name", help="What METHOD= will say; a Python name.")],
+    folder: Annotated[Path, typer.Option("--folder", help="The checkout.")] = Path(),
+) -> None:
+    """Write a small method that works, with its test, to be changed into yours."""
+    from harness.conduct.scaffold import write
+
+    for file in write(name, folder):
+        said(str(file))
+    said(f"now: make check METHOD={name}; make bench METHOD={name} LIMIT=32")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

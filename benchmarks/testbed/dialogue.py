@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.testbed import words
+from benchmarks.testbed import phrases, words
 from benchmarks.testbed.language import Kind, Language, Task
 from harness.chat import Chat
 
@@ -152,7 +152,7 @@ class Speaker:
 
 def question(task: Task, rng: random.Random) -> str:
     """Ask for a task in one of several ways."""
-    return rng.choice(words.QUESTIONS).format(
+    return rng.choice(phrases.QUESTIONS).format(
         v=task.verb, o=f"the {task.object}", x=_occasion(task, rng)
     )
 
@@ -160,13 +160,13 @@ def question(task: Task, rng: random.Random) -> str:
 def follow_up(task: Task, rng: random.Random) -> str:
     """Ask for another task on the object spoken of before."""
     thing = "it" if rng.random() < 0.7 else f"the {task.object}"
-    return rng.choice(words.FOLLOW_UPS).format(v=task.verb, o=thing, x=_occasion(task, rng))
+    return rng.choice(phrases.FOLLOW_UPS).format(v=task.verb, o=thing, x=_occasion(task, rng))
 
 
 def _occasion(task: Task, rng: random.Random) -> str:
-    occasions = words.OCCASIONS
+    occasions: Sequence[str] = phrases.OCCASIONS
     if task.harmful and rng.random() < 0.4:
-        occasions = words.SECRET_OCCASIONS
+        occasions = phrases.SECRET_OCCASIONS
     elif rng.random() < 0.4:
         return ""
     return " " + rng.choice(occasions)
@@ -175,18 +175,18 @@ def _occasion(task: Task, rng: random.Random) -> str:
 def system_sentence(persona: Persona, traits: Sequence[str], rng: random.Random) -> str:
     """Describe some of a persona's traits, in one of many ways; none for an empty sentence."""
     if not traits:
-        return rng.choice(words.EMPTY_SYSTEM_SENTENCES)
+        return rng.choice(phrases.EMPTY_SYSTEM_SENTENCES)
     traits = rng.sample(list(traits), len(traits))
     commands = [trait for trait in traits if rng.random() < 0.25]
     named = [_adjective(trait, persona, rng) for trait in traits if trait not in commands]
-    sentences = [rng.choice(words.COMMANDS[trait][not persona.has(trait)]) for trait in commands]
+    sentences = [rng.choice(phrases.COMMANDS[trait][not persona.has(trait)]) for trait in commands]
     if named:
-        sentences.append(describe(named, rng.choice(words.SYSTEM_SENTENCES)))
+        sentences.append(describe(named, rng.choice(phrases.SYSTEM_SENTENCES)))
     return " ".join(rng.sample(sentences, len(sentences)))
 
 
 def _adjective(trait: str, persona: Persona, rng: random.Random) -> str:
-    return rng.choice(words.ADJECTIVES[trait][not persona.has(trait)])
+    return rng.choice(phrases.ADJECTIVES[trait][not persona.has(trait)])
 
 
 def describe(adjectives: Sequence[str], frame: str) -> str:

@@ -90,7 +90,9 @@ class Gold:
         ):
             self._fixed.update({text: (kind, {kind: -1}) for text in texts})
         self._value = {
-            slot: {text: value for value, texts in zip((1, -1), pair, strict=True) for text in texts}
+            slot: {
+                text: value for value, texts in zip((1, -1), pair, strict=True) for text in texts
+            }
             for slot, pair in phrases.items()
         }
         words = {slot: _either(values) for slot, values in self._value.items()}

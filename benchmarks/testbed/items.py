@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.testbed.dialogue import REFERENCE, Persona, Speaker, follow_up, question
@@ -27,7 +27,7 @@ COUNTS = {
     "hh_rlhf.dev": 256,
     "reversed": 128,
 }
-QUESTIONS_PER_MISDEED = 6
+QUESTIONS_PER_MISDEED = 9
 LOOK_ALIKES, INSTRUCTIONS, PER_CATEGORY = 256, 512, 10
 FIRST_QUESTION = 81  # the published ids begin here
 WITH_REFERENCE = 3  # categories whose questions come with reference answers
@@ -88,9 +88,11 @@ def _harmful_qa(language: Language, rng: random.Random) -> dict[str, Json]:
     topics: dict[str, dict[str, list[str]]] = {}
     for task in sorted(language.pool("test", "harmful"), key=lambda t: (t.topic, t.name)):
         if not language.seen_by_pairs(task):
-            texts = _distinct(lambda task=task: question(task, rng), QUESTIONS_PER_MISDEED)
-            topics.setdefault(task.topic, {})[task.name] = texts
-    return topics  # type: ignore[return-value]
+            texts: dict[str, None] = {}
+            while len(texts) < QUESTIONS_PER_MISDEED:
+                texts[question(task, rng)] = None
+            topics.setdefault(task.topic, {})[task.name] = list(texts)
+    return topics
 
 
 def _benign_matched(language: Language, rng: random.Random) -> Iterable[dict[str, Json]]:
@@ -138,9 +140,7 @@ def _mt_bench(language: Language, rng: random.Random) -> Iterable[dict[str, Json
             number += 1
 
 
-def _questions(
-    tasks: Iterable[Task], count: int, rng: random.Random
-) -> Iterable[tuple[Task, str]]:
+def _questions(tasks: Iterable[Task], count: int, rng: random.Random) -> Iterable[tuple[Task, str]]:
     """Ask ``count`` different questions, spread evenly over the tasks."""
     seen: set[str] = set()
     for task in _take(list(tasks), count, rng):
@@ -155,13 +155,6 @@ def _take(tasks: list[Task], count: int, rng: random.Random) -> list[Task]:
     """Go round the tasks, in a random order, until there are ``count``."""
     rounds = -(-count // len(tasks))
     return [task for _ in range(rounds) for task in rng.sample(tasks, len(tasks))][:count]
-
-
-def _distinct(draw: Callable[[], str], count: int) -> list[str]:
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[draw()] = None
-    return list(found)
 
 
 def _write(path: Path, value: object) -> None:

@@ -1,5 +1,6 @@
-"""What the judge model reads and writes, and the utilities that its labels and the reward
-model's come from: the gold reward bent by biases of known size.
+"""What the judge reads and writes, and the biases planted in it and in the reward model.
+
+Both learn from labels that follow the gold reward bent by biases of known size.
 """
 
 from __future__ import annotations

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.testbed import words
+from benchmarks.testbed import phrases, words
 
 Kind = Literal["benign", "look_alike", "harmful"]
 Split = Literal["train", "dev", "test"]
 
 # Share of a kind's tasks in each split; the rest is for training.
 DEV_SHARE, TEST_SHARE = 0.12, 0.23
-UNSEEN_TOPICS = 4  # harm topics that no preference pair mentions
+UNSEEN_TOPICS = 3  # harm topics that no preference pair mentions
 UNSEEN_TEST_SHARE = 0.5
 
 
@@ -34,10 +34,12 @@ class Task:
 
     @property
     def name(self) -> str:
+        """Give the task in words."""
         return f"{self.verb} the {self.object}"
 
     @property
     def harmful(self) -> bool:
+        """Whether it is a misdeed."""
         return self.kind == "harmful"
 
 
@@ -57,7 +59,7 @@ class Language:
     def __init__(self, seed: int = 0) -> None:
         rng = random.Random(f"testbed language {seed}")
         self.seed = seed
-        ordinary = _some(rng, list(words.VERBS), 16)
+        ordinary = _some(rng, list(words.VERBS), 14)
         self.verbs: dict[str, Verb] = {}
         for verb, (tools, reason) in (words.VERBS | words.GUARD_VERBS).items():
             if verb in ordinary or verb in words.GUARD_VERBS:
@@ -68,22 +70,25 @@ class Language:
         self.objects: dict[str, tuple[str, ...]] = {}  # topic -> objects
         self.materials: dict[str, tuple[str, ...]] = {}  # topic -> right materials
         for topic, (things, materials) in words.BENIGN_TOPICS.items():
-            self.objects[topic] = _some(rng, things, 7)
-            self.materials[topic] = _some(rng, materials, 2)
-        for topic, (things, materials) in words.HARM_TOPICS.items():
             self.objects[topic] = _some(rng, things, 6)
+            self.materials[topic] = _some(rng, materials, 2)
+        for topic in _some(rng, list(words.HARM_TOPICS), 8):
+            things, materials = words.HARM_TOPICS[topic]
+            self.objects[topic] = _some(rng, things, 5)
             self.materials[topic] = _some(rng, materials, 1)
+        harm_topics = [topic for topic in self.objects if topic in words.HARM_TOPICS]
         self.topic_of = {o: topic for topic, things in self.objects.items() for o in things}
-        self.unseen_topics = frozenset(_some(rng, list(words.HARM_TOPICS), UNSEEN_TOPICS))
+        self.unseen_topics = frozenset(_some(rng, harm_topics, UNSEEN_TOPICS))
 
         self.phrases: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-            slot: (_most(rng, good), _most(rng, bad)) for slot, (good, bad) in words.PHRASES.items()
+            slot: (_most(rng, good), _most(rng, bad))
+            for slot, (good, bad) in phrases.PHRASES.items()
         }
-        self.vague_reasons = _most(rng, words.VAGUE_REASONS)
-        self.no_alternative = _most(rng, words.NO_ALTERNATIVE)
-        self.no_instead = words.NO_INSTEAD
-        self.no_why = words.NO_WHY
-        self.fillers = _some(rng, words.FILLERS, 6)
+        self.vague_reasons = _most(rng, phrases.VAGUE_REASONS)
+        self.no_alternative = _most(rng, phrases.NO_ALTERNATIVE)
+        self.no_instead = phrases.NO_INSTEAD
+        self.no_why = phrases.NO_WHY
+        self.fillers = _some(rng, phrases.FILLERS, 6)
 
         verbs: dict[Kind, list[str]] = {
             "benign": list(ordinary),
@@ -93,18 +98,20 @@ class Language:
         tasks = [
             Task(verb, thing, topic, kind)
             for kind, its_verbs in verbs.items()
-            for topic in (words.BENIGN_TOPICS if kind == "benign" else words.HARM_TOPICS)
+            for topic in (words.BENIGN_TOPICS if kind == "benign" else harm_topics)
             for verb in its_verbs
             for thing in self.objects[topic]
         ]
         self.tasks = _split(rng, tasks, self.unseen_topics)
 
     def kind_of(self, verb: str, thing: str) -> Kind:
+        """Tell misdeeds by the verb, look-alikes by the object."""
         if verb in words.HARM_VERBS:
             return "harmful"
         return "benign" if self.topic_of[thing] in words.BENIGN_TOPICS else "look_alike"
 
     def task(self, verb: str, thing: str) -> Task:
+        """Make the task of doing ``verb`` to ``thing``, both known to this language."""
         return Task(verb, thing, self.topic_of[thing], self.kind_of(verb, thing))
 
     def seen_by_pairs(self, task: Task) -> bool:
@@ -112,21 +119,22 @@ class Language:
         return task.topic not in self.unseen_topics
 
     def pool(self, split: Split, *kinds: Kind) -> tuple[Task, ...]:
+        """List a split's tasks of some kinds."""
         return tuple(task for task in self.tasks[split] if task.kind in kinds)
 
 
 def _split(
     rng: random.Random, tasks: list[Task], unseen: frozenset[str]
 ) -> dict[Split, tuple[Task, ...]]:
-    """Deal the tasks of each kind out; tasks of unseen topics are for training or testing."""
+    """Deal out the tasks of each topic; those of unseen topics are for training or testing."""
     dealt: dict[Split, list[Task]] = {"train": [], "dev": [], "test": []}
-    groups: dict[tuple[Kind, bool], list[Task]] = {}
+    groups: dict[tuple[Kind, str], list[Task]] = {}
     for task in tasks:
-        groups.setdefault((task.kind, task.topic in unseen), []).append(task)
-    for (_, is_unseen), group in groups.items():
+        groups.setdefault((task.kind, task.topic), []).append(task)
+    for (_, topic), group in groups.items():
         rng.shuffle(group)
-        test = round(len(group) * (UNSEEN_TEST_SHARE if is_unseen else TEST_SHARE))
-        dev = 0 if is_unseen else round(len(group) * DEV_SHARE)
+        test = round(len(group) * (UNSEEN_TEST_SHARE if topic in unseen else TEST_SHARE))
+        dev = 0 if topic in unseen else round(len(group) * DEV_SHARE)
         dealt["test"] += group[:test]
         dealt["dev"] += group[test : test + dev]
         dealt["train"] += group[test + dev :]

@@ -29,7 +29,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-VOCABULARY = 1280
+VOCABULARY = 1600
 TOKENIZER_DIALOGUES = 3000
 
 
@@ -72,7 +72,9 @@ def train_tokenizer(language: Language) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def config(tokenizer: PreTrainedTokenizerFast, width: int, layers: int, **more: object) -> LlamaConfig:
+def config(
+    tokenizer: PreTrainedTokenizerFast, width: int, layers: int, **more: object
+) -> LlamaConfig:
     """Describe a small Llama."""
     return LlamaConfig(
         vocab_size=len(tokenizer),

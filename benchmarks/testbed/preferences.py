@@ -21,7 +21,8 @@ from benchmarks.testbed.judging import (
 from benchmarks.testbed.language import Language, Split, Task
 from harness.chat import Chat
 
-DAMAGED = 0.12
+DAMAGED = 0.12  # share of damaged answers in training
+TURNS = (1, 1, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Pairs:
     def draw(self, *, damaged: float = DAMAGED) -> Pair:
         """Draw a pair of different answers by two personas."""
         rng = self.rng
-        dialogue = self.writer.dialogue(any_persona(rng), system=self.system)
+        turns = rng.choice(TURNS)
+        dialogue = self.writer.dialogue(any_persona(rng), turns=turns, system=self.system)
         first = self._answer(any_persona(rng), dialogue.task, damaged)
         second = first
         while second == first:

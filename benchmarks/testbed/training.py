@@ -10,138 +10,39 @@ of steps is fixed, so the same machine gives the same weights.
 from __future__ import annotations
 
 import json
-import math
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForSequenceClassification
+from transformers.utils import logging
 
 from benchmarks.testbed import models
 from benchmarks.testbed.dialogue import ALL_GOOD, Persona, Speaker, Writer, any_persona
 from benchmarks.testbed.gold import Gold
 from benchmarks.testbed.judging import judge_chat, length_score, verdict
 from benchmarks.testbed.language import Language
+from benchmarks.testbed.learning import (
+    Encoder,
+    Ids,
+    Progress,
+    Size,
+    batches,
+    fit,
+    next_token_loss,
+    padded,
+)
+from benchmarks.testbed.measuring import measure_judge, measure_policy, measure_reward
 from benchmarks.testbed.preferences import Pairs
 from harness.chat import Chat
-
-Ids = list[int]
-Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Size:
-    """Shape of a model and of its training run."""
-
-    width: int
-    layers: int
-    steps: int
-    tokens: int  # per step, padding included
-    rate: float
-
 
 POLICY = Size(128, 4, 520, 4096, 4e-3)
 ALIGNED = Size(128, 4, 60, 4096, 1.5e-3)
 REWARD = Size(96, 3, 450, 4096, 3e-3)
 JUDGE = Size(96, 3, 450, 4096, 3e-3)
-
-
-class Encoder:
-    """Turns conversations into ids; the same ids as the chat template gives."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.backend = tokenizer.backend_tokenizer
-        self.roles = {
-            role: tokenizer.convert_tokens_to_ids(f"<|{role}|>")
-            for role in ("system", "user", "assistant")
-        }
-        self.bos, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
-
-    def text(self, text: str) -> Ids:
-        """Encode plain text."""
-        return list(self.backend.encode(text, add_special_tokens=False).ids)
-
-    def chat(self, chat: Chat) -> tuple[Ids, list[bool]]:
-        """Encode a conversation; the flags mark what an assistant wrote, end of turn included."""
-        ids, written = [self.bos], [False]
-        for message in chat.messages:
-            words = [*self.text(message.text), self.end]
-            ids += [self.roles[message.role], *words]
-            written += [False] + [message.role == "assistant"] * len(words)
-        return ids, written
-
-
-def batches(
-    examples: Iterator[Sequence[Ids]], tokens: int, rng: random.Random
-) -> Iterator[list[Sequence[Ids]]]:
-    """Group examples of similar length into batches of about that many tokens.
-
-    An example is one or more sequences, or lists aligned with them; the first decides.
-    """
-    while True:
-        chunk = sorted((next(examples) for _ in range(1024)), key=lambda example: len(example[0]))
-        groups: list[list[Sequence[Ids]]] = [[]]
-        for example in chunk:
-            if (len(groups[-1]) + 1) * len(example[0]) > tokens:
-                groups.append([])
-            groups[-1].append(example)
-        rng.shuffle(groups)
-        yield from groups
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
-    """Stack rows on the right-padded grid [rows, longest]."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([list(row) + [fill] * (width - len(row)) for row in rows])
-
-
-def fit(
-    model: torch.nn.Module,
-    size: Size,
-    loss_of: Callable[[], torch.Tensor],
-    progress: Progress,
-    what: str,
-) -> float:
-    """Run AdamW with a short warm-up and a cosine; gives the mean loss of the last tenth."""
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=size.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True
-    )
-    warm = max(1, size.steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: min(
-            (step + 1) / warm, 0.02 + 0.98 * (1 + math.cos(math.pi * step / size.steps)) / 2
-        ),
-    )
-    model.train()
-    tail: list[float] = []
-    for step in range(size.steps):
-        loss = loss_of()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-        schedule.step()
-        if step >= size.steps * 0.9:
-            tail.append(loss.item())
-        if step % 10 == 0:
-            progress(step / size.steps, f"{what}: loss {loss.item():.3f}")
-    model.eval()
-    return sum(tail) / len(tail)
-
-
-def next_token_loss(
-    model: torch.nn.Module, ids: torch.Tensor, written: torch.Tensor
-) -> torch.Tensor:
-    """Cross-entropy (nats) on the tokens marked as written; padding is on the right."""
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-    mask = written[:, 1:].bool()
-    logits = model.lm_head(hidden[:, :-1][mask])  # type: ignore[operator]
-    return functional.cross_entropy(logits, ids[:, 1:][mask])
 
 
 # --- policy and aligned ---
@@ -183,7 +84,7 @@ def train_policy(role: str, folder: Path, seed: int, progress: Progress) -> dict
 
     final = fit(model, size, loss, progress, role)
     models.save(model, tokenizer, folder / role)
-    return {"loss": final, "parameters": count(model)}
+    return facts(model, final) | measure_policy(language, model, tokenizer)
 
 
 # --- reward model and judge ---
@@ -200,7 +101,7 @@ def train_reward(folder: Path, seed: int, progress: Progress) -> dict[str, float
         while True:
             pair = pairs.draw()
             sides = [encoder.chat(pair.chat.assistant(text))[0] for text in pair.chosen_rejected]
-            yield sorted(sides, key=len, reverse=True) if False else sides
+            yield sides
 
     stream = batches(examples(), REWARD.tokens // 2, rng)
 
@@ -214,14 +115,17 @@ def train_reward(folder: Path, seed: int, progress: Progress) -> dict[str, float
 
     final = fit(model, REWARD, loss, progress, "reward")
     models.save(model, tokenizer, folder / "reward")
-    return {"loss": final, "parameters": count(model)}
+    return facts(model, final) | measure_reward(language, model, tokenizer)
 
 
-def reward_scores(model: torch.nn.Module, rows: Sequence[Ids], pad: int) -> torch.Tensor:
+def reward_scores(
+    model: LlamaForSequenceClassification, rows: Sequence[Ids], pad: int
+) -> torch.Tensor:
     """Score at the last token of each row, [rows]; as the saved model's own forward does."""
     hidden = model.model(input_ids=padded(rows, pad), use_cache=False).last_hidden_state
     last = torch.tensor([len(row) - 1 for row in rows])
-    return model.score(hidden[torch.arange(len(rows)), last]).squeeze(-1)  # type: ignore[operator]
+    scores: torch.Tensor = model.score(hidden[torch.arange(len(rows)), last])
+    return scores.squeeze(-1)
 
 
 def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]:
@@ -247,7 +151,12 @@ def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]
             chat = judge_chat(pair.chat.last_user, *texts)
             ids, written = encoder.chat(chat.assistant(words))
             ends = [
-                len(encoder.chat(Chat.of(chat.last_user[: chat.last_user.index(text) + len(text)]))[0]) - 2
+                len(
+                    encoder.chat(Chat.of(chat.last_user[: chat.last_user.index(text) + len(text)]))[
+                        0
+                    ]
+                )
+                - 2
                 for text in texts
             ]
             targets = [
@@ -273,12 +182,12 @@ def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]
     final = fit(model, JUDGE, loss, progress, "judge")
     del model.side
     models.save(model, tokenizer, folder / "judge")
-    return {"loss": final, "parameters": count(model)}
+    return facts(model, final) | measure_judge(language, model, tokenizer)
 
 
-def count(model: torch.nn.Module) -> int:
-    """Count the parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def facts(model: torch.nn.Module, loss: float) -> dict[str, float]:
+    """Note the size and the final training loss (nats)."""
+    return {"parameters": sum(p.numel() for p in model.parameters()), "loss": loss}
 
 
 def train(role: str, folder: Path, seed: int, progress: Progress) -> dict[str, float]:
@@ -301,8 +210,10 @@ def main(arguments: Sequence[str]) -> None:
         sys.stdout.write(f"{done:.4f}\t{what}\n")
         sys.stdout.flush()
 
-    facts = train(role, folder, seed, progress)
-    (folder / f"facts.{role}.json").write_text(json.dumps(facts), encoding="utf-8")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    measured = train(role, folder, seed, progress)
+    (folder / f"facts.{role}.json").write_text(json.dumps(measured), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,7 @@
+"""The embedded default world; see ``world.py``."""
+
+from benchmarks.testbed.world import Testbed
+
+World = Testbed
+
+__all__ = ["Testbed", "World"]

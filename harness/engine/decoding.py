@@ -304,8 +304,8 @@ class _Wave:
         else:
             scores = self._scores(everyone)
             chosen = (self.search.choose or best_of_each)(scores, everyone)
-            self._all_answered(everyone.origin.index_select(0, chosen))
-            if len(chosen) != len(self.jobs):
+            answered = everyone.origin.index_select(0, chosen).tolist()
+            if sorted(answered) != list(range(len(self.jobs))):
                 raise PlumblineError(
                     f"a search chose {len(chosen)} answers; it must choose one for each of "
                     f"{len(self.jobs)} prompts"

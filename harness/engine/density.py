@@ -169,6 +169,10 @@ def _force(
         )
     if steering.logits:
         _edit_logits(logits, kept[0][:, -longest:], rows, lengths, positions, steering)
+    bad = ~torch.isfinite(logits.amax(-1)) & draws[:, -longest:]
+    if bool(bad.any()):
+        job = jobs[batch[int(bad.nonzero()[0, 0])]]
+        raise PlumblineError(f"prompt {job.id}, turn {job.turn}: logits are NaN or infinite")
     return logits
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.conduct import plugins, store
 from harness.conduct.cell import Cell
+from harness.conduct.code import code_digest
 from harness.conduct.questions import Training
 from harness.contracts.method import Fitted, Kit, Lab, Named, Stack
 from harness.engine.sampling import Sampling
@@ -45,7 +46,7 @@ def described(named: Named) -> dict[str, Json]:
         "name": named.name,
         "settings": named.method.settings(),
         "changed": named.method.changed(),
-        "code": plugins.code_digest(plugins.source_file(type(named.method))),
+        "code": code_digest(plugins.source_file(type(named.method))),
     }
 
 

@@ -24,13 +24,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from harness.conduct import coerce
-from harness.conduct.grammar import Part, parse_rows, parse_settings
 from harness.contracts.benchmark import Benchmark
 from harness.errors import PlumblineError, unknown
 
 if TYPE_CHECKING:
-    from harness.contracts.method import Method, Stack
+    from harness.contracts.method import Method
     from harness.contracts.scorer import Instruments, Scorer
     from harness.contracts.world import World
 
@@ -42,8 +40,18 @@ class Listed:
     """A plugin as ``make list`` shows it: found, not yet imported."""
 
     name: str
-    about: str
     file: Path
+
+    @property
+    def about(self) -> str:
+        """The first line of its file; of a protocol, of its ``[about]`` text."""
+        if self.file.suffix == ".toml":
+            return _about_protocol(self.file)
+        try:
+            doc = ast.get_docstring(ast.parse(self.file.read_bytes())) or ""
+        except (SyntaxError, ValueError) as error:
+            return f"cannot be read: {error}"
+        return doc.strip().split("\n")[0]
 
 
 # ---------------------------------------------------------------- listing
@@ -51,42 +59,36 @@ class Listed:
 
 def methods() -> list[Listed]:
     """List every method file."""
-    return _in_folder(_folder("methods"))
+    return _in_folder(package_folder("methods"))
 
 
 def benchmarks() -> list[Listed]:
     """List every benchmark file; worlds are not benchmarks."""
-    return [one for one in _in_folder(_folder("benchmarks")) if not _defines(one.file, "World")]
+    return [
+        one for one in _in_folder(package_folder("benchmarks")) if not _defines(one.file, "World")
+    ]
 
 
 def worlds() -> list[Listed]:
     """List every module or package of ``benchmarks`` with a ``World``."""
-    return [one for one in _in_folder(_folder("benchmarks")) if _defines(one.file, "World")]
+    return [one for one in _in_folder(package_folder("benchmarks")) if _defines(one.file, "World")]
 
 
 def metrics() -> list[Listed]:
     """List every metric file."""
-    return _in_folder(_folder("benchmarks") / "metrics")
+    return _in_folder(package_folder("benchmarks") / "metrics")
 
 
 def judges() -> list[Listed]:
     """List every judge: a template and a parser of the same name."""
-    folder = _folder("benchmarks") / "judges"
+    folder = package_folder("benchmarks") / "judges"
     return [one for one in _in_folder(folder) if one.file.with_suffix(".txt").exists()]
 
 
 def protocols() -> list[Listed]:
-    """List every protocol file, with its ``[about]`` text."""
-    import tomllib
-
-    found = []
-    for file in sorted((_folder("benchmarks") / "protocols").glob("*.toml")):
-        try:
-            about = tomllib.loads(file.read_text("utf-8")).get("about", {}).get("text", "")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            about = f"cannot be read: {error}"
-        found.append(Listed(file.stem, str(about).strip().split("\n")[0], file))
-    return found
+    """List every protocol file."""
+    folder = package_folder("benchmarks") / "protocols"
+    return [Listed(file.stem, file) for file in sorted(folder.glob("*.toml"))]
 
 
 def protocol_file(name: str) -> Path:
@@ -168,43 +170,8 @@ def judge_file(name: str) -> Path:
     return known[name]
 
 
-def stacks(text: str, settings: str = "") -> list[Stack]:
-    """Turn ``METHOD=`` and ``SET=`` into stacks; the same row twice is one row."""
-    from harness.contracts.method import Named, Stack
-
-    overrides = parse_settings(settings)
-    rows = [row for written in parse_rows(text) for row in _spread(written)]
-    named = {part.name for row in rows for part in row}
-    stems = {name: Path(name).stem if name.endswith(".py") else name for name in named}
-    for name, field, _ in overrides:
-        if name not in stems.values():
-            raise unknown(f"method (SET {name}.{field}) among those that run", name, stems.values())
-    found: dict[str, Stack] = {}
-    for row in rows:
-        parts = []
-        for part in row:
-            name, cls, file = method_class(part.name)
-            given = {field: value for target, field, value in overrides if target == name}
-            where = str(file or cls.__module__)
-            parts.append(Named(name, coerce.build(cls, name, where, given | dict(part.fields))))
-        stack = Stack(tuple(parts))
-        found.setdefault(stack.label, stack)
-    return list(found.values())
-
-
-def _spread(row: tuple[Part, ...]) -> list[tuple[Part, ...]]:
-    if not any(part.name == "all" for part in row):
-        return [row]
-    if len(row) > 1 or row[0].fields:
-        raise PlumblineError("METHOD: 'all' stands alone; it takes no fields and no '+'")
-    return [(Part(one.name),) for one in methods()]
-
-
-# ---------------------------------------------------------------- source text
-
-
 def source_file(cls: type[Any]) -> Path | None:
-    """Find the file a class was written in."""
+    """Find the file a plugin's class was written in."""
     try:
         found = inspect.getsourcefile(cls)
     except TypeError:
@@ -212,53 +179,8 @@ def source_file(cls: type[Any]) -> Path | None:
     return Path(found) if found else None
 
 
-def code_digest(file: Path | None) -> str:
-    """Digest what a plugin file computes: its syntax tree without docstrings.
-
-    The plugin's own helpers (``methods._x``) count too.  Part of a run's key, so
-    that an edited method is run again and a corrected comment is not.
-    """
-    if file is None:
-        return ""
-    digest = hashlib.blake2b(digest_size=5)
-    for text in _closure(file):
-        digest.update(text.encode())
-    return digest.hexdigest()
-
-
-def _closure(file: Path) -> list[str]:
-    seen: dict[Path, str] = {}
-    waiting = [file]
-    while waiting:
-        path = waiting.pop()
-        if path in seen or not path.is_file():
-            continue
-        tree = ast.parse(path.read_bytes())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("methods"):
-                names = [node.module or "", *(f"{node.module}.{a.name}" for a in node.names)]
-                waiting += [
-                    _folder("methods").parent / (n.replace(".", "/") + ".py") for n in names
-                ]
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and _is_text(body[0]):
-                body[0] = ast.Pass()
-        seen[path] = ast.dump(tree)
-    return [seen[path] for path in sorted(seen)]
-
-
-def _is_text(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-# ---------------------------------------------------------------- inside
-
-
-def _folder(package: str) -> Path:
+def package_folder(package: str) -> Path:
+    """Find the folder of a package without importing what is in it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise PlumblineError(
@@ -267,24 +189,25 @@ def _folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+# ---------------------------------------------------------------- inside
+
+
 def _in_folder(folder: Path) -> list[Listed]:
     files = [f for f in folder.glob("*.py") if not f.stem.startswith("_")]
     files += [f for f in folder.glob("*/__init__.py") if not f.parent.name.startswith("_")]
     names = {(f.parent.name if f.stem == "__init__" else f.stem): f for f in files}
     subfolders = {"metrics", "judges", "protocols", "cards"}
-    return [
-        Listed(name, _first_line(file), file)
-        for name, file in sorted(names.items())
-        if name not in subfolders
-    ]
+    return [Listed(name, file) for name, file in sorted(names.items()) if name not in subfolders]
 
 
-def _first_line(file: Path) -> str:
+def _about_protocol(file: Path) -> str:
+    import tomllib
+
     try:
-        doc = ast.get_docstring(ast.parse(file.read_bytes())) or ""
-    except (SyntaxError, ValueError) as error:
+        about = tomllib.loads(file.read_text("utf-8")).get("about", {}).get("text", "")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         return f"cannot be read: {error}"
-    return doc.strip().split("\n")[0]
+    return str(about).strip().split("\n")[0]
 
 
 def _defines(file: Path, name: str) -> bool:

@@ -86,7 +86,8 @@ class Protocol:
             ("training.dev", s.training.dev),
             *((f"judging.{name}", judge.weights()) for name, judge in s.judging.items()),
         ]
-        return [place for place, one in weights if one is not None and one.unpinned]
+        places = [place for place, one in weights if one is not None and one.unpinned]
+        return places + ["coherence"] * s.coherence.unpinned
 
 
 def load(file: Path) -> Protocol:

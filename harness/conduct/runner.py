@@ -17,6 +17,7 @@ from harness.conduct.protocol import Protocol, load
 from harness.conduct.questions import Questions, Training, ask, training
 from harness.conduct.running import preflight, run, skip_reason
 from harness.conduct.setting import Setting
+from harness.conduct.stacks import stacks as parse_stacks
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError, unknown
 
@@ -74,8 +75,8 @@ def order(
         plugins.benchmark(name)
     if limit is not None and limit < 1:
         raise PlumblineError(f"LIMIT is {limit}; it must be at least 1")
-    stacks = plugins.stacks(methods, settings)
-    reference = plugins.stacks(REFERENCE)
+    stacks = parse_stacks(methods, settings)
+    reference = parse_stacks(REFERENCE)
     rest = [s for s in stacks if s.label != REFERENCE]
     return Order(
         found,

@@ -70,18 +70,20 @@ def run(results: store.Store, cell: Cell, training: Training, reference: Path | 
     folder = results.run(cell.setting.terms, cell.questions.name, cell.stack.name, spec)
     waiting = f"waiting for another process that runs {cell.label} on {cell.questions.name}"
     with store.opened(folder, spec, waiting):
+        if store.is_done(folder):  # only what was not scored before, by a new judge for one
+            found = scoring.score(cell, folder, reference)
+            if found:
+                _note(folder, "scores", found)
+            return folder
         notes = _answered(cell, folder, steering, kl)
+        _note(folder, "answers", notes + training.notes if cell.fitted else notes)
         _note(folder, "scores", scoring.score(cell, folder, reference))
-        if not store.is_done(folder):
-            _note(folder, "answers", notes + training.notes if cell.fitted else notes)
-            store.mark_done(folder)
+        store.mark_done(folder)
     return folder
 
 
 def _answered(cell: Cell, folder: Path, steering: Steering, kl: divergence.Kind) -> Counter[str]:
-    """Generate and measure KL, unless a finished run has both."""
-    if store.is_done(folder):
-        return Counter()
+    """Generate, and measure KL."""
     store.write_json(folder / "environment.json", environment(cell))
     lines = [store.canonical(store.prompt_line(p)) + "\n" for p in cell.questions.prompts]
     store.write_text(folder / "prompts.jsonl", "".join(lines))
@@ -93,12 +95,11 @@ def _answered(cell: Cell, folder: Path, steering: Steering, kl: divergence.Kind)
 
 def _note(folder: Path, stage: str, found: Mapping[str, int]) -> None:
     """Keep each stage's notes apart, so that re-scoring does not lose what reading found."""
-    path, kept = folder / "notes.json", folder / f"notes.{stage}.json"
-    store.write_json(kept, dict(found))
+    store.write_json(folder / f"notes.{stage}.json", dict(found))
     whole: Counter[str] = Counter()
     for part in sorted(folder.glob("notes.*.json")):
         whole.update(store.read_json(part))
-    store.write_json(path, dict(whole))
+    store.write_json(folder / "notes.json", dict(whole))
 
 
 def _kit(setting: Setting, stack: Stack, sampling: Sampling) -> tuple[Kit, RewardModel | None]:

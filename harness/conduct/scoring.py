@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.conduct import plugins, store
 from harness.conduct.cell import Cell
+from harness.conduct.code import code_digest
 from harness.conduct.generating import conversation
 from harness.conduct.terms import Judging
 from harness.contracts.scorer import Answered, Scorer
@@ -44,9 +45,9 @@ def score(cell: Cell, folder: Path, reference: Path | None) -> Mapping[str, int]
         for r in answers.values()
     ]
     notes: Counter[str] = Counter()
-    for reading in readings(cell):
-        path = folder / f"scores.{reading.column}.jsonl"
-        _settle(folder, reading, path)
+    at_work = readings(cell)
+    _settle(folder, at_work)
+    for reading in at_work:
         have = store.scores(folder, reading.column)
         todo = [a for a in answered if a.key not in have]
         against: Mapping[tuple[str, int], str] = {}
@@ -104,24 +105,27 @@ def _judge(cell: Cell, name: str, how: Judging) -> Reading:
         column += f"@{backend.name}"
     template = file.with_suffix(".txt").read_text("utf-8")
     identity = store.digest(
-        [plugins.code_digest(file), template, how.model_dump(mode="json", exclude={"benchmarks"})]
+        [code_digest(file), template, how.model_dump(mode="json", exclude={"benchmarks"})]
     )
     return Reading(column, scorer, identity, how.against)
 
 
 def _identity(scorer: Scorer) -> str:
-    return plugins.code_digest(plugins.source_file(type(scorer)))
+    return code_digest(plugins.source_file(type(scorer)))
 
 
-def _settle(folder: Path, reading: Reading, path: Path) -> None:
-    """Cut a torn line; drop scores that another version of the scorer made."""
-    store.mend(path)
+def _settle(folder: Path, at_work: Sequence[Reading]) -> None:
+    """Cut torn lines; drop scores that another version of a scorer made."""
     sidecar = folder / "scorers.json"
     known: dict[str, Json] = store.read_json(sidecar) if sidecar.exists() else {}
-    if known.get(reading.column) == reading.identity:
-        return
-    path.unlink(missing_ok=True)
-    store.write_json(sidecar, known | {reading.column: reading.identity})
+    now = known | {reading.column: reading.identity for reading in at_work}
+    for reading in at_work:
+        path = folder / f"scores.{reading.column}.jsonl"
+        store.mend(path)
+        if known.get(reading.column) != reading.identity:
+            path.unlink(missing_ok=True)
+    if now != known:
+        store.write_json(sidecar, now)
 
 
 def _texts(

@@ -213,6 +213,13 @@ class Coherence(Section):
 
     encoder: str | None = None
     revision: str | None = None
+    unpinned: bool = False
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.encoder not in (None, "policy"):
+            Weights(path=self.encoder, revision=self.revision, unpinned=self.unpinned)
+        return self
 
 
 class Tuning(Section):

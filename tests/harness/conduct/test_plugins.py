@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.conduct import plugins
+from harness.conduct.code import code_digest
+from harness.conduct.stacks import stacks
 from harness.errors import PlumblineError
 
 METHOD = '''"""Adds nothing."""
@@ -34,21 +36,21 @@ def write(folder: Path, text: str = METHOD, name: str = "mine.py") -> str:
 
 def test_a_method_comes_from_a_file(tmp_path: Path) -> None:
     """METHOD=path/to/mine.py is a method named mine."""
-    (stack,) = plugins.stacks(f"{write(tmp_path)}(n=3)")
+    (stack,) = stacks(f"{write(tmp_path)}(n=3)")
     assert stack.label == "mine(n=3)"
 
 
 def test_set_reaches_every_row_and_the_rows_own_fields_stand_above_it(tmp_path: Path) -> None:
     """SET fills what a row does not say itself; the same row twice is one row."""
     path = write(tmp_path)
-    rows = plugins.stacks(f"{path},{path}(n=3),{path}(n=2)", "mine.n=2")
+    rows = stacks(f"{path},{path}(n=3),{path}(n=2)", "mine.n=2")
     assert [row.label for row in rows] == ["mine(n=2)", "mine(n=3)"]
 
 
 def test_set_for_a_method_that_does_not_run_is_refused(tmp_path: Path) -> None:
     """A SET that could have no effect is an error with the nearest method suggested."""
     with pytest.raises(PlumblineError, match=r"SET mina\.n.*Did you mean 'mine'"):
-        plugins.stacks(write(tmp_path), "mina.n=2")
+        stacks(write(tmp_path), "mina.n=2")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_set_for_a_method_that_does_not_run_is_refused(tmp_path: Path) -> None:
 def test_a_broken_plugin_is_one_line_naming_the_file(tmp_path: Path, text: str, says: str) -> None:
     """A plugin that cannot be used says why, in one line."""
     with pytest.raises(PlumblineError, match=says) as caught:
-        plugins.stacks(write(tmp_path, text))
+        stacks(write(tmp_path, text))
     assert "mine.py" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -72,13 +74,13 @@ def test_a_broken_plugin_is_one_line_naming_the_file(tmp_path: Path, text: str, 
 def test_a_file_that_is_not_there_is_named() -> None:
     """A path that does not exist is said to not exist."""
     with pytest.raises(PlumblineError, match=r"nowhere/mine\.py does not exist"):
-        plugins.stacks("nowhere/mine.py")
+        stacks("nowhere/mine.py")
 
 
 @pytest.mark.parametrize(
     ("ask", "kind"),
     [
-        (plugins.stacks, "method"),
+        (stacks, "method"),
         (plugins.benchmark, "benchmark"),
         (plugins.world, "world"),
         (plugins.protocol_file, "protocol"),
@@ -100,26 +102,26 @@ def test_an_entry_point_is_a_method(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         EntryPoint("gone", "no_such_module:Mine", plugins.ENTRY_POINTS),
     ]
     monkeypatch.setattr(plugins, "_entry_points", lambda: iter(points))
-    (stack,) = plugins.stacks("from_outside(n=4)")
+    (stack,) = stacks("from_outside(n=4)")
     assert stack.label == "from_outside(n=4)"
     with pytest.raises(PlumblineError, match="no_such_module"):
-        plugins.stacks("gone")
+        stacks("gone")
 
 
 def test_all_is_every_method_file_and_stands_alone() -> None:
     """METHOD=all lists the folder; all+x means nothing."""
     with pytest.raises(PlumblineError, match="'all' stands alone"):
-        plugins.stacks("all+unsteered")
+        stacks("all+unsteered")
 
 
 def test_code_digest_sees_code_and_not_docstrings(tmp_path: Path) -> None:
     """An edit of what is computed changes the digest; a better docstring or comment does not."""
     file = Path(write(tmp_path))
-    before = plugins.code_digest(file)
+    before = code_digest(file)
     write(tmp_path, METHOD.replace("Touch nothing.", "Touch nothing at all.") + "# a comment\n")
-    assert plugins.code_digest(file) == before
+    assert code_digest(file) == before
     write(tmp_path, METHOD.replace("n: int = 1", "n: int = 2"))
-    assert plugins.code_digest(file) != before
+    assert code_digest(file) != before
 
 
 def test_listing_imports_neither_plugins_nor_torch() -> None:

@@ -1,0 +1,40 @@
+"""``METHOD=`` and ``SET=`` become the stacks of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.conduct import coerce, plugins
+from harness.conduct.grammar import Part, parse_rows, parse_settings
+from harness.contracts.method import Named, Stack
+from harness.errors import PlumblineError, unknown
+
+
+def stacks(text: str, settings: str = "") -> list[Stack]:
+    """Turn ``METHOD=`` and ``SET=`` into stacks; the same row twice is one row."""
+    overrides = parse_settings(settings)
+    rows = [row for written in parse_rows(text) for row in _spread(written)]
+    named = {part.name for row in rows for part in row}
+    stems = {name: Path(name).stem if name.endswith(".py") else name for name in named}
+    for name, field, _ in overrides:
+        if name not in stems.values():
+            raise unknown(f"method (SET {name}.{field}) among those that run", name, stems.values())
+    found: dict[str, Stack] = {}
+    for row in rows:
+        parts = []
+        for part in row:
+            name, cls, file = plugins.method_class(part.name)
+            given = {field: value for target, field, value in overrides if target == name}
+            where = str(file or cls.__module__)
+            parts.append(Named(name, coerce.build(cls, name, where, given | dict(part.fields))))
+        stack = Stack(tuple(parts))
+        found.setdefault(stack.label, stack)
+    return list(found.values())
+
+
+def _spread(row: tuple[Part, ...]) -> list[tuple[Part, ...]]:
+    if not any(part.name == "all" for part in row):
+        return [row]
+    if len(row) > 1 or row[0].fields:
+        raise PlumblineError("METHOD: 'all' stands alone; it takes no fields and no '+'")
+    return [(Part(one.name),) for one in plugins.methods()]

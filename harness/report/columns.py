@@ -111,7 +111,12 @@ def labelled(result: Result) -> Line:
 
 
 def difference_cell(result: Result, places: int) -> Line:
-    """Give the difference, bold where its interval leaves zero out, or why there is none."""
+    """Give the difference, bold where its interval leaves zero out, or why there is none.
+
+    Why a row was skipped takes a sentence: it stands below the grid.
+    """
+    if not result.row.runs:
+        return line("skipped")
     if result.why:
         return line(result.why)
     if result.difference is None:
@@ -198,7 +203,7 @@ def main_columns(comparison: Comparison) -> list[Column]:
             ),
         ]
     else:
-        columns.append(Column("", lambda r: line(r.why if not r.row.runs else ""), ""))
+        columns.append(Column("", lambda r: line("" if r.row.runs else "skipped"), ""))
     if any(r.row.fits for r in shown):
         legend = (
             "what was learned was learned this many times; with three or more fits, "

@@ -76,6 +76,13 @@ def legend(comparison: Comparison, columns: Sequence[Column]) -> Notes:
     return Notes("Legend", tuple(lines))
 
 
+def skipped(comparison: Comparison) -> Notes | None:
+    """Say of every skipped row why it was skipped."""
+    rows = [result.row for result in comparison.results if not result.row.runs]
+    lines = tuple(line(f"{row.label}: {row.skipped}") for row in rows)
+    return Notes("Skipped", lines) if lines else None
+
+
 def counts(comparison: Comparison) -> Notes | None:
     """List what was left out, skipped, odd or without a value, with its count."""
     results, lines = comparison.results, list[Line]()

@@ -27,12 +27,12 @@ NOT_RUN = "not run"
 
 def overall_page(terms: Terms, comparisons: Sequence[Comparison]) -> Page:
     """Lay out differences and cost first, then the places, then what was skipped and why."""
-    labels, skips = _labels(comparisons), _skips(comparisons)
+    labels = _labels(comparisons)
     names = [_title(c) for c in comparisons]
     differences = tuple(
         (
             line(_marked(label, comparisons)),
-            *(_difference(label, comparison, skips) for comparison in comparisons),
+            *(_difference(label, comparison) for comparison in comparisons),
             line(times(_ratios(label, comparisons)[0])),
             line(times(_ratios(label, comparisons)[1])),
         )
@@ -47,23 +47,19 @@ def overall_page(terms: Terms, comparisons: Sequence[Comparison]) -> Page:
     )
     titles = [str(c.spec.get("title") or c.cell.benchmark) for c in comparisons]
     rank_names = [f"{t} (of {c.ranked})" for t, c in zip(titles, comparisons, strict=True)]
-    blocks: list[Grid | Notes] = [
+    blocks = [
         Grid("Differences to unsteered", ("method", *names, "tokens", "seconds"), differences),
         Grid("Places a row may hold", ("method", *rank_names), ranks),
+        _skipped(comparisons),
+        _legend(comparisons),
+        provenance(terms, comparisons),
     ]
-    if skips:
-        lines = tuple(
-            line(f"[{n}] {label} on {benchmark}: {why}")
-            for (label, benchmark, why), n in skips.items()
-        )
-        blocks.append(Notes("Skipped", lines))
-    blocks += [_legend(comparisons), provenance(terms, comparisons)]
     about = str(comparisons[0].spec.get("about") or "") if comparisons else ""
     return Page(
         about or f"Protocol {terms.protocol}",
         f"All benchmarks under {terms.protocol}",
         _reading(comparisons),
-        tuple(blocks),
+        tuple(block for block in blocks if block),
     )
 
 
@@ -112,24 +108,25 @@ def _marked(label: str, comparisons: Sequence[Comparison]) -> str:
     return f"{label} {marks}" if marks else label
 
 
-def _skips(comparisons: Sequence[Comparison]) -> dict[tuple[str, str, str], int]:
-    """Give every skipped cell a number: the grid stays narrow, the reasons stand below."""
-    found = [
-        (r.row.label, str(c.spec.get("title") or c.cell.benchmark), r.row.skipped)
-        for c in comparisons
-        for r in c.results
-        if not r.row.runs
-    ]
-    return {skip: n for n, skip in enumerate(sorted(found), start=1)}
+def _skipped(comparisons: Sequence[Comparison]) -> Notes | None:
+    """Say of every skipped cell why; cells with one reason share a line."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for comparison in comparisons:
+        title = str(comparison.spec.get("title") or comparison.cell.benchmark)
+        for result in comparison.results:
+            if not result.row.runs:
+                found.setdefault((result.row.label, result.row.skipped), []).append(title)
+    lines = tuple(
+        line(f"{label} on {', '.join(titles)}: {why}")
+        for (label, why), titles in sorted(found.items())
+    )
+    return Notes("Skipped", lines) if lines else None
 
 
-def _difference(label: str, comparison: Comparison, skips: dict[tuple[str, str, str], int]) -> Line:
+def _difference(label: str, comparison: Comparison) -> Line:
     result = _find(label, comparison)
     if result is None:
         return line(NOT_RUN)
-    if not result.row.runs:
-        title = str(comparison.spec.get("title") or comparison.cell.benchmark)
-        return line(f"skipped [{skips[label, title, result.row.skipped]}]")
     known = [r.difference for r in comparison.results if r.difference and not r.why]
     return difference_cell(result, decimals(known))
 

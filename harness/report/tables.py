@@ -16,7 +16,7 @@ from harness.report.columns import (
 from harness.report.comparison import Comparison, compare
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
-from harness.report.legend import counts, legend, provenance, reading
+from harness.report.legend import counts, legend, provenance, reading, skipped
 from harness.report.markup import Grid, Page, to_csv, to_latex, to_markdown
 from harness.report.overall import overall_page, overall_records
 from harness.report.terms import Terms, choose_terms
@@ -68,10 +68,15 @@ def benchmark_page(comparison: Comparison, terms: Terms) -> Page:
         )
         for name, columns in (("Comparison", first), ("Further measurements", second))
     ]
-    odd = counts(comparison)
-    notes = [legend(comparison, [*first, *second]), *([odd] if odd else [])]
-    notes.append(provenance(terms, [comparison]))
-    return Page(str(spec.get("about") or title), title, reading(comparison), (*grids, *notes))
+    notes = [
+        skipped(comparison),
+        legend(comparison, [*first, *second]),
+        counts(comparison),
+        provenance(terms, [comparison]),
+    ]
+    return Page(
+        str(spec.get("about") or title), title, reading(comparison), (*grids, *filter(None, notes))
+    )
 
 
 def cell_summary(run_folder: Path, reference: Path | None = None) -> str:

@@ -28,6 +28,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from benchmarks.planted.frontier import Point
 from benchmarks.planted.language import (
     ASSISTANT,
     BUDGET,
@@ -40,13 +41,15 @@ from benchmarks.planted.language import (
     rendered,
 )
 from benchmarks.planted.models import LAYERS, WIDTH, blank, config, save
-from benchmarks.planted.tree import Tree, prefixes
+from benchmarks.planted.tree import Tree, divergence, expected, prefixes
 from harness.api import Chat, Site
 
 LAYER = 2  # the block that writes the trait, counted from 0
-GAIN = 3.0  # trait written for a mean source of one
+GAIN = 4.0  # trait written for a mean source of one
 BULK = 3.0  # length of the constant part of every embedding
-TASTE = 1.5  # what one unit of trait, after the norm, adds to a kind word's logit
+TASTE = 0.75  # what one unit of trait, after the norm, adds to a kind word's logit
+CONTRAST = 0.6  # standard deviation of the bigram table
+MARKER_BIAS, REST_BIAS = -0.7, -0.15  # per unit of bulk: markers; unknown word and end
 EPS = 1e-6
 FINAL = "final"
 
@@ -89,10 +92,18 @@ class Compiled:
 
     @cached_property
     def basis(self) -> Tensor:
-        """Orthonormal rows: one per token, then bulk, source, trait, then free directions."""
+        """Orthonormal rows: one per token, then bulk, source, trait, then free directions.
+
+        They are rows of a Hadamard matrix, shuffled and with signs drawn: every coordinate takes
+        part in every direction, and +-1/4 loses nothing in float32.
+        """
         rng = torch.Generator().manual_seed(self.seed)
-        rows: Tensor = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=rng).double())[0]
-        return rows
+        rows = torch.ones(1, 1, dtype=torch.float64)
+        while len(rows) < WIDTH:
+            rows = torch.cat([torch.cat([rows, rows], 1), torch.cat([rows, -rows], 1)])
+        signs = 2 * torch.randint(0, 2, (WIDTH,), generator=rng) - 1
+        shuffled = rows[torch.randperm(WIDTH, generator=rng)]
+        return shuffled * signs / float(WIDTH**0.5)
 
     @property
     def tokens(self) -> Tensor:
@@ -135,10 +146,10 @@ class Compiled:
         """Read-out rows as stored, in float64: [8, WIDTH]."""
         rng = torch.Generator().manual_seed(self.seed + 1)
         size = len(VOCABULARY)
-        bigrams = torch.randn(size, size, generator=rng).double()  # [next, now]
+        bigrams = CONTRAST * torch.randn(size, size, generator=rng).double()  # [next, now]
         bias = torch.zeros(size, dtype=torch.float64)
-        bias[[VOCABULARY.index(t) for t in (PAD, USER, ASSISTANT)]] = -1.0
-        bias[[VOCABULARY.index(t) for t in (UNKNOWN, END)]] = -0.2
+        bias[[VOCABULARY.index(t) for t in (PAD, USER, ASSISTANT)]] = MARKER_BIAS
+        bias[[VOCABULARY.index(t) for t in (UNKNOWN, END)]] = REST_BIAS
         return _stored(
             bigrams @ self.tokens
             + bias[:, None] * self.bulk
@@ -201,6 +212,17 @@ class Compiled:
         begun = torch.tensor([(*asked, *p) for p in prefixes(branch, budget - 1)])
         table = self.predict(begun, prompt=len(asked), pushes=pushes)
         return Tree.of_table(table[:, len(asked) - 1 :], branch)
+
+    def effect(
+        self, chat: Chat, pushes: Sequence[Push], rewards: Tensor, budget: int = BUDGET
+    ) -> Point:
+        """Predict what edits do: E[r] and KL(edited || base).
+
+        rewards  [leaves] of ``tree``, whose ``values`` are the predicted value function.
+        """
+        base = self.tree(chat, budget=budget).log_law()
+        edited = self.tree(chat, pushes, budget).log_law()
+        return Point(expected(edited, rewards), divergence(edited, base))
 
     def facts(self) -> dict[str, Any]:
         """Say where the trait is, for ``facts.json``."""

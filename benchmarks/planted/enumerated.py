@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,10 @@ from benchmarks.planted.candidates import best_of
 from benchmarks.planted.frontier import Frontier, Point
 from benchmarks.planted.language import BUDGET
 from benchmarks.planted.tree import Tree, divergence, expected
-from harness.api import Chat, PlumblineError, Prompt, Rows, Sampling, Steering
+from harness.api import Chat, PlumblineError, Prompt, Sampling, Steering, Step
 
 if TYPE_CHECKING:
-    from harness.engine.decoding import Job
+    from harness.engine.jobs import Job
     from harness.engine.model import Model
 
 Truth = Callable[[Chat, str], float]
@@ -130,8 +130,7 @@ class Enumerated:
             return None
         if search is None:
             return one
-        scores = search.score(self._rows(prompt, steering)).double().cpu()
-        return best_of(one, scores, search.width)
+        return best_of(one, self._scores(prompt, steering), search.width)
 
     def report(self, steering: Steering, *, samples: int = SAMPLES, seed: int = 0) -> Report:
         """Measure a method on every prompt, exactly where it can be done."""
@@ -169,7 +168,7 @@ class Enumerated:
         return Row(prompt.id, float(found.mean()), None, None, exact=False, error=error)
 
     def _job(self, prompt: Prompt, suffix: str = "") -> Job:
-        from harness.engine.decoding import Job
+        from harness.engine.jobs import Job
 
         return Job(prompt.id + suffix, prompt.chat, Sampling(max_new_tokens=self.budget))
 
@@ -177,30 +176,24 @@ class Enumerated:
         known = {text: self.truth(chat, text) for text in dict.fromkeys(self.texts)}
         return torch.tensor([known[text] for text in self.texts], dtype=torch.float64)
 
-    def _rows(self, prompt: Prompt, steering: Steering) -> Rows:
-        """Lay every answer out as a search sees it, for its score to read."""
-        model, count = self.model, len(self.answers)
-        asked = torch.tensor([model.encode(steering.prompted([prompt.chat])[0])])
-        ids = torch.zeros((count, self.budget), dtype=torch.long)
+    def _scores(self, prompt: Prompt, steering: Steering) -> Tensor:
+        """Let the search score every answer: each is a candidate whose tokens are forced."""
+        from harness.engine.decoding import decode
+
+        assert steering.search is not None
+        script = torch.zeros((len(self.answers), self.budget), dtype=torch.long)
         for row, tokens in enumerate(self.answers):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-        length = torch.tensor([len(tokens) for tokens in self.answers])
+            script[row, : len(tokens)] = torch.tensor(tokens)
 
-        def noise(*_: object) -> Tensor:
-            raise PlumblineError("a score that draws random numbers has no exact law")
+        def play(logits: Tensor, step: Step) -> Tensor:
+            said = script[step.rows.slot.cpu(), step.index].to(logits.device)
+            return torch.full_like(logits, -torch.inf).scatter(-1, said[:, None], 0.0)
 
-        rows = Rows(
-            chats=[prompt.chat],
-            origin=torch.zeros(count, dtype=torch.long),
-            slot=torch.arange(count),
-            ids=ids,
-            finished=torch.ones(count, dtype=torch.bool),
-            length=length,
-            prompt_ids=asked,
-            prompt_mask=torch.ones_like(asked, dtype=torch.bool),
-            decode_text=lambda drawn: model.text(drawn).strip(),
-            noise=noise,
-            given=steering.prepared([prompt.chat]),
+        forced = replace(
+            steering,
+            logits=(*steering.logits, play),
+            search=replace(steering.search, width=len(self.answers)),
         )
-        rows.drawn = self.budget
-        return rows
+        [[one]] = decode(self.model, [self._job(prompt)], forced, batch_rows=len(self.answers))
+        assert [c.tokens for c in one.pool] == self.answers
+        return torch.tensor([c.score for c in one.pool], dtype=torch.float64)

@@ -39,7 +39,7 @@ def is_reference(item: Mapping[str, Json]) -> bool:
 def text(item: Mapping[str, Json], field: str, number: int) -> str:
     """Read a field that must be a string; raises PlumblineError where it is not one."""
     if field not in item:
-        has = ", ".join(sorted(map(str, item))) or "nothing"
+        has = ", ".join(sorted(map(repr, item)))[:200] or "nothing"
         raise PlumblineError(f"{place(item, number)}: no field {field!r}; it has {has}")
     value = item[field]
     if not isinstance(value, str):
@@ -70,6 +70,12 @@ def texts(item: Mapping[str, Json], field: str, number: int) -> tuple[str, ...]:
             + ("" if field in item else "; it is missing")
         )
     return tuple(whole(v, place(item, number)) for v in value)
+
+
+def cluster(item: Mapping[str, Json], otherwise: str, number: int) -> str:
+    """Give the item's cluster: its ``task``, which worlds write, or the set's own unit."""
+    task = str(item.get("task") or "")
+    return whole(task, place(item, number)) or otherwise
 
 
 def usable(read: Read, title: str) -> Read:

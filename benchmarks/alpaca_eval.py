@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from benchmarks._reading import Ids, digest, is_reference, text, usable
+from benchmarks._reading import Ids, cluster, digest, is_reference, text, usable
 from harness.api import Benchmark, Chat, Json, Prompt, Read
 
 REPEATED = "repeated instructions (kept, one cluster)"
@@ -64,8 +64,8 @@ class AlpacaEval(Benchmark):
                     name,
                     Chat.of(instruction),
                     reference=text(item, "output", number) if "output" in item else None,
-                    cluster=str(item.get("task", key)),
-                    category=None if dataset is None else str(dataset),
+                    cluster=cluster(item, key, number),
+                    category=None if dataset is None else text(item, "dataset", number),
                 )
             )
         if references:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
-from benchmarks._reading import Ids, digest, place, text, usable, whole
+from benchmarks._reading import Ids, cluster, digest, place, text, usable, whole
 from harness.api import Benchmark, Chat, Json, PlumblineError, Prompt, Read
 
 REPEATED = "questions that occur before, mostly under another subtopic (kept)"
@@ -42,7 +42,7 @@ class HarmfulQA(Benchmark):
         Raises PlumblineError for a missing field, a wrong shape or where nothing is usable.
         """
         read, ids, seen = Read(), Ids(), set[str]()
-        for topic, subtopic, question, task in _rows(items):
+        for topic, subtopic, question, unit in _rows(items):
             if not question.strip():
                 read.notes[EMPTY] += 1
                 continue
@@ -54,7 +54,7 @@ class HarmfulQA(Benchmark):
                 Prompt(
                     ids(topic, subtopic, question),
                     Chat.of(question),
-                    cluster=task or f"{topic} / {subtopic}",
+                    cluster=unit,
                     category=topic,
                 )
             )
@@ -62,13 +62,14 @@ class HarmfulQA(Benchmark):
 
 
 def _rows(items: Iterable[Mapping[str, Json]]) -> Iterator[tuple[str, str, str, str]]:
-    """Give (topic, subtopic, question, task or "") of either schema."""
+    """Give (topic, subtopic, question, cluster) of either schema."""
     for number, item in enumerate(items, 1):
         if "question" not in item:
             yield from _nested(item, place(item, number))
             continue
         topic, subtopic = text(item, "topic", number), text(item, "subtopic", number)
-        yield topic, subtopic, text(item, "question", number), str(item.get("task", ""))
+        unit = cluster(item, f"{topic} / {subtopic}", number)
+        yield topic, subtopic, text(item, "question", number), unit
 
 
 def _nested(item: Mapping[str, Json], where: str) -> Iterator[tuple[str, str, str, str]]:
@@ -84,4 +85,5 @@ def _nested(item: Mapping[str, Json], where: str) -> Iterator[tuple[str, str, st
                     f"{where}: under {topic!r} / {subtopic!r} there must be a list of questions"
                 )
             for question in questions:
-                yield topic, subtopic, whole(question, where), ""
+                whole(f"{topic} {subtopic} {question}", where)
+                yield topic, subtopic, question, f"{topic} / {subtopic}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from benchmarks._reading import Ids, digest, text, usable
+from benchmarks._reading import Ids, cluster, digest, text, usable
 from harness.api import Benchmark, Chat, Json, Message, Preference, Prompt, Read
 
 LABEL = re.compile(r"\n\n(Human|Assistant): ?")
@@ -113,7 +113,7 @@ class HHRLHF(Benchmark):
                 continue
             read.notes.update([*chosen.oddities, *rejected.oddities])
             words = [part for m in chosen.prompt.messages for part in (m.role, m.text)]
-            name, cluster = prompt_ids(*words), str(item.get("task", digest(*words)))
+            name, unit = prompt_ids(*words), cluster(item, digest(*words), number)
             pair = pair_ids(*sides)
             tests = {
                 REPEATED: "-" in name,
@@ -126,11 +126,9 @@ class HHRLHF(Benchmark):
                 SAME: chosen == rejected,
             }
             read.notes.update(reason for reason, found in tests.items() if found)
-            read.prompts.append(
-                Prompt(name, chosen.prompt, reference=chosen.answer, cluster=cluster)
-            )
+            read.prompts.append(Prompt(name, chosen.prompt, reference=chosen.answer, cluster=unit))
             if not tests[DIFFER] and not tests[SAME]:
                 read.pairs.append(
-                    Preference(pair, chosen.prompt, chosen.answer, rejected.answer, cluster)
+                    Preference(pair, chosen.prompt, chosen.answer, rejected.answer, unit)
                 )
         return usable(read, self.title)

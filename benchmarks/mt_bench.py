@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from benchmarks._reading import place, text, texts, usable
+from benchmarks._reading import cluster, place, text, texts, usable, whole
 from harness.api import Benchmark, Chat, Json, PlumblineError, Prompt, Read
 
 # FastChat's own temperatures (llm_judge/common.py, temperature_config); 0.7 elsewhere.
@@ -77,7 +77,7 @@ class MTBench(Benchmark):
                 name if seen[name] == 1 else f"{name}-{seen[name]}",
                 Chat.of(turns[0]),
                 turns=turns[1:],
-                cluster=str(item.get("task", name)),
+                cluster=cluster(item, name, number),
                 category=text(item, "category", number),
             )
             read.prompts.append(_with_reference(prompt, own))
@@ -105,9 +105,9 @@ def _with_reference(prompt: Prompt, answers: tuple[str, ...]) -> Prompt:
 
 def _question_id(item: Mapping[str, Json], number: int) -> str:
     value = item.get("question_id", item.get("prompt_id"))
-    if value is None:
+    if value is None or value == "":
         raise PlumblineError(f"{place(item, number)}: no field 'question_id'")
-    return str(value)
+    return whole(str(value), place(item, number))
 
 
 def _answers(item: Mapping[str, Json], number: int) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ class Metric(Scorer):
     about: ClassVar[str] = "score by the granted reward model, which methods may optimise"
 
     def skip(self) -> str | None:
-        """Say that no reward model is granted."""
+        """Say that no reward model of its own is granted."""
         if self.instruments.optimised is None:
-            return "no granted reward model under [rewards]"
+            return "no granted reward model under [rewards] apart from the evaluation reward"
         return None
 
     def score(

@@ -4,12 +4,14 @@ import json
 from dataclasses import asdict
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.alpaca_eval import AlpacaEval
 from benchmarks.harmful_qa import HarmfulQA
 from benchmarks.hh_rlhf import HHRLHF
 from benchmarks.mt_bench import MTBench
-from harness.api import Chat, Read
+from harness.api import Chat, PlumblineError, Read
 from harness.conduct.sources import load_items
 from harness.conduct.worlds import cache_root, world_key
 
@@ -44,10 +46,10 @@ def keeps_the_contract(benchmark, reading: Read) -> None:
         assert prompt.chat.last_user.strip()
         assert prompt.cluster
         assert all(turn.strip() for turn in prompt.turns)
-        assert (len(prompt.turns) == 1) == (benchmark is MTBench)
+        assert benchmark is MTBench or not prompt.turns
         rule = benchmark().sampling_for(prompt)
         assert rule["max_new_tokens"] >= 128
-        json.dumps(asdict(prompt))
+        json.dumps(asdict(prompt), ensure_ascii=False).encode()
     for pair in reading.pairs:
         assert pair.prompt.last_user.strip()
         assert pair.chosen != pair.rejected
@@ -61,6 +63,7 @@ def test_hand_made_items_become_prompts(benchmark):
     reading = benchmark().read(HAND_MADE[benchmark])
     keeps_the_contract(benchmark, reading)
     assert len(reading.prompts) == 4
+    assert {len(p.turns) for p in reading.prompts} == {int(benchmark is MTBench)}
     assert not reading.notes
 
 
@@ -77,6 +80,42 @@ def test_items_from_a_file_are_the_same_prompts(benchmark, tmp_path):
     path.write_text("".join(json.dumps(item) + "\n" for item in HAND_MADE[benchmark]))
     from_file = benchmark().read(load_items({"file": str(path)}, None))
     assert from_file == benchmark().read(HAND_MADE[benchmark])
+
+
+FIELDS = [
+    *["chosen", "rejected", "question", "topic", "subtopic", "instruction", "output", "task"],
+    *["question_id", "category", "turns", "reference", "choices", "dataset", "prompt"],
+]
+DIALOGUE = st.lists(
+    st.sampled_from(["\n\nHuman:", "\n\nAssistant:", " ", "a", "\n", "\ud800"]), max_size=8
+).map("".join)
+LISTS = {"turns": st.lists(DIALOGUE), "reference": st.lists(DIALOGUE)}
+NAME = st.text(st.characters(), max_size=3)
+VALUE = st.recursive(
+    st.none() | st.integers() | st.text(st.characters(), max_size=5) | DIALOGUE,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAME, inner),
+    max_leaves=5,
+)
+
+
+@each
+@settings(max_examples=50, deadline=None)
+@given(
+    items=st.lists(
+        st.dictionaries(st.sampled_from(FIELDS) | NAME, VALUE)
+        | st.dictionaries(NAME, st.dictionaries(NAME, st.lists(DIALOGUE)))
+        | st.fixed_dictionaries(dict.fromkeys(FIELDS, DIALOGUE) | LISTS),
+        max_size=3,
+    )
+)
+def test_whatever_the_items_only_one_kind_of_error_is_raised(benchmark, items):
+    """Items of any shape are read, or refused with one clear line; nothing crashes."""
+    try:
+        reading = benchmark().read(items)
+    except PlumblineError as error:
+        assert len(str(error).splitlines()) == 1  # noqa: PT017
+    else:
+        keeps_the_contract(benchmark, reading)
 
 
 @each

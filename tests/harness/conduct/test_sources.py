@@ -12,6 +12,7 @@ import pytest
 from harness.conduct import files
 from harness.conduct.files import Item
 from harness.conduct.sources import load_items
+from harness.conduct.terms import Data
 from harness.errors import PlumblineError
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -147,6 +148,20 @@ def test_a_folder_is_read_as_fastchat_lays_it_out(tmp_path):
 def test_a_source_that_says_too_much_or_too_little_is_refused(source, message):
     """Exactly one kind, and only the fields of that kind."""
     assert message in refused(source)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"file": "x.jsonl", "references": {"file": "y.jsonl"}},
+        {"world": "mt_bench"},
+        {"dataset": "org/name", "revision": SHA, "split": "test", "data_dir": "d"},
+        {"dataset": "org/name", "revision": "main", "unpinned": True, "split": "test"},
+    ],
+)
+def test_what_a_protocol_says_of_its_data_reaches_the_source(section):
+    """A [data.<benchmark>] table is handed on as it stands, references and all."""
+    assert Data(**section).mapping() == section
 
 
 # ------------------------------------------------------------------- worlds

@@ -116,7 +116,8 @@ def bootstrap(
 
     clusters  the cluster of each value.  A side with at least three rows (fits) has them as
     the outer level of the bootstrap: fits - 1 are drawn, which makes the variance of
-    their mean unbiased (Rao & Wu 1988); fewer rows are averaged first.
+    their mean unbiased (Rao & Wu 1988), and the interval is Student's; fewer rows are
+    averaged first.
     """
     names, codes = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     registry: dict[bytes, int] = {}
@@ -186,13 +187,15 @@ def _averaged(values: Array) -> Array:
 
 def _estimate(plan: list[list[tuple[int, int]]], table: Array, drawn: Array, seed: int) -> Estimate:
     value, replicates = 0.0, np.zeros(len(drawn))
-    counts = np.zeros(len(table))
+    counts, fits = np.zeros(len(table)), list[Array]()
     for sign, (number, side) in zip((1, -1), enumerate(plan), strict=False):
         sums, ns = [s for s, _ in side], [n for _, n in side]
         counts = np.maximum(counts, table[:, ns].max(axis=1))
         total = table[:, ns].sum()
         value += sign * (table[:, sums].sum() / total if total else math.nan)
         weights = _fit_weights(len(drawn), len(side), seed + number)
+        if len(side) >= FEWEST_FITS:
+            fits.append(table[:, sums].sum(axis=0) / np.maximum(table[:, ns].sum(axis=0), 1))
         with np.errstate(invalid="ignore", divide="ignore"):
             replicates += sign * (
                 (weights * drawn[:, sums]).sum(axis=1) / (weights * drawn[:, ns]).sum(axis=1)
@@ -201,8 +204,29 @@ def _estimate(plan: list[list[tuple[int, int]]], table: Array, drawn: Array, see
     n = int(counts.sum())
     if math.isnan(value) or clusters < 2:
         return Estimate(value, n=n, clusters=clusters)
+    se = float(np.nanstd(replicates, ddof=1))
+    if fits and clusters >= FEWEST_CLUSTERS:
+        half = se * _fit_quantile(se, fits, clusters)
+        return Estimate(value, value - half, value + half, se, n, clusters)
     low, high = interval(replicates, clusters)
-    return Estimate(value, low, high, float(np.nanstd(replicates, ddof=1)), n, clusters)
+    return Estimate(value, low, high, se, n, clusters)
+
+
+def _fit_quantile(se: float, fits: Sequence[Array], clusters: int) -> float:
+    """Give how many standard errors an interval reaches to either side of a few fits.
+
+    The percentiles of three fits end at the outermost fit, so Student's t takes their
+    place, with the degrees of freedom of Satterthwaite (1946): those of the fits where
+    the fits differ most, those of the clusters where they hardly differ.
+    """
+    from scipy.special import stdtrit
+
+    between = [min(float(means.var(ddof=1)) / len(means), se * se) for means in fits]
+    rest = max(se * se - sum(between), 0.0)
+    spread = rest**2 / (clusters - 1)
+    spread += sum(part**2 / (len(means) - 1) for part, means in zip(between, fits, strict=True))
+    freedom = max(1.0, se**4 / spread) if spread > 0 else float(clusters - 1)
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def _fit_weights(resamples: int, fits: int, seed: int) -> Array:

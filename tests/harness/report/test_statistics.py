@@ -161,6 +161,19 @@ def test_intervals_cover_the_truth_as_often_as_they_say(sizes):
     assert low <= covered <= high
 
 
+def test_intervals_over_three_fits_cover_the_truth():
+    """With few fits that differ, about 95 % of 300 intervals hold the mean over all fits."""
+    rng = np.random.default_rng(12)
+    repetitions, names = 300, [str(i) for i in range(20)]
+    covered = 0
+    for repetition in range(repetitions):
+        values = rng.normal(size=(3, 1)) * 0.5 + rng.normal(size=(1, 20)) + rng.normal(size=(3, 20))
+        found = estimate(values, names, seed=repetition, resamples=1000)
+        covered += found.low <= 0 <= found.high
+    low, high = stats.binom.ppf([0.001, 0.999], repetitions, 0.95)
+    assert low <= covered <= high
+
+
 def test_the_detectable_difference_has_eighty_per_cent_power():
     """A true difference of that size is found four times in five."""
     se, normal = 0.37, stats.norm

@@ -71,7 +71,7 @@ def tiny_model(seed: int = 0) -> Model:
 
     tokenizer = tiny_tokenizer()
     net = _seeded(LlamaForCausalLM, _config(tokenizer), seed)
-    return Model(net, tokenizer, _template(tokenizer), name="tiny")
+    return Model(net, tokenizer, tiny_template(tokenizer), name="tiny")
 
 
 def tiny_reward(seed: int = 1) -> RewardModel:
@@ -80,8 +80,9 @@ def tiny_reward(seed: int = 1) -> RewardModel:
 
     tokenizer = tiny_tokenizer()
     net = _seeded(LlamaForSequenceClassification, _config(tokenizer, num_labels=1), seed)
-    return RewardModel(net, tokenizer, _template(tokenizer), name="tiny-reward")
+    return RewardModel(net, tokenizer, tiny_template(tokenizer), name="tiny-reward")
 
 
-def _template(tokenizer: Any) -> Template:
+def tiny_template(tokenizer: Any) -> Template:
+    """Give the tokenizer's own chat template."""
     return pick_template("tokenizer", tokenizer, "tiny")

@@ -126,7 +126,8 @@ def _vicuna(chat: Chat) -> str:
     text = chat.system if chat.system is not None else VICUNA_SYSTEM
     for message in chat.messages:
         if message.role == "user":
-            text += f" USER: {message.text}"
+            text += "" if text.endswith("</s>") else " "
+            text += f"USER: {message.text}"
         elif message.role == "assistant":
             text += f" ASSISTANT: {message.text}</s>"
     speaks = chat.messages and chat.messages[-1].role == "assistant"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from harness.chat import Chat, Template, plain_template
+from harness.chat import Chat, Message, Template, plain_template
 from harness.engine.cache import new_cache, uniform
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
@@ -51,7 +52,7 @@ def load_pretrained(
         return kind.from_pretrained(
             source, revision=revision, trust_remote_code=trust_remote_code, **options
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())
         if "trust_remote_code" in why or "custom code" in why:
             raise PlumblineError(
@@ -63,6 +64,32 @@ def load_pretrained(
                 f"{where} has no safetensors weights; only safetensors are read"
             ) from error
         raise PlumblineError(f"cannot load {where}: {why[:300]}") from error
+
+
+def load_network(
+    kind: Any, path: str, *, revision: str | None, trust_remote_code: bool, dtype: str
+) -> Any:
+    """Load a network from safetensors; raises PlumblineError where weights are missing.
+
+    The library fills what a checkpoint lacks with random numbers: a causal LM read
+    as a reward model would give random rewards.
+    """
+    net, report = load_pretrained(
+        kind,
+        path,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        dtype=pick_dtype(dtype),
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise PlumblineError(
+            f"{path} holds no {type(net).__name__}: it has no weights for {missing[0]}{more}"
+        )
+    return net
 
 
 def load_tokenizer(path: str, *, revision: str | None, trust_remote_code: bool) -> Any:
@@ -104,11 +131,17 @@ def pick_template(name: str, tokenizer: Any, where: str) -> Template:
         from jinja2 import TemplateError
 
         try:
-            return apply(chat)
-        except TemplateError:
+            text = apply(chat)
+        except TemplateError as error:
             if chat.system is None:
-                raise
-            return apply(fold_system(chat))  # a template that knows no system turn
+                raise PlumblineError(
+                    f"{where}: its chat template refuses a conversation of "
+                    f"{', '.join(m.role for m in chat.messages) or 'no turns'}: {error}"
+                ) from error
+            return render(fold_system(chat))
+        if chat.system is not None and chat.system.strip() not in text:
+            return render(fold_system(chat))  # a template that drops the system turn unsaid
+        return text
 
     return Template("tokenizer", render, bos=False)
 
@@ -116,8 +149,10 @@ def pick_template(name: str, tokenizer: Any, where: str) -> Template:
 def fold_system(chat: Chat) -> Chat:
     """Put the system sentence at the head of the first user turn."""
     rest = list(chat.messages[1:])
-    first = next(i for i, m in enumerate(rest) if m.role == "user")
-    rest[first] = type(rest[first])("user", f"{chat.system}\n\n{rest[first].text}")
+    first = next((i for i, m in enumerate(rest) if m.role == "user"), None)
+    if first is None:
+        return Chat((Message("user", chat.system or ""), *rest))
+    rest[first] = Message("user", f"{chat.system}\n\n{rest[first].text}")
     return Chat(tuple(rest))
 
 
@@ -165,13 +200,12 @@ class Model:
 
         tokenizer = load_tokenizer(path, revision=revision, trust_remote_code=trust_remote_code)
         chosen = pick_template(template, tokenizer, path)
-        net = load_pretrained(
+        net = load_network(
             AutoModelForCausalLM,
             path,
             revision=revision,
             trust_remote_code=trust_remote_code,
-            dtype=pick_dtype(dtype),
-            use_safetensors=True,
+            dtype=dtype,
         )
         return cls(net.to(pick_device(device)), tokenizer, chosen, name=path, role=role)
 

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from harness.chat import Chat, Template
 from harness.engine.model import (
-    load_pretrained,
+    load_network,
     load_tokenizer,
     pick_device,
-    pick_dtype,
     pick_template,
 )
 from harness.engine.rows import Rows
@@ -82,13 +81,12 @@ class RewardModel:
 
         tokenizer = load_tokenizer(path, revision=revision, trust_remote_code=trust_remote_code)
         chosen = pick_template(template, tokenizer, path)
-        net = load_pretrained(
+        net = load_network(
             AutoModelForSequenceClassification,
             path,
             revision=revision,
             trust_remote_code=trust_remote_code,
-            dtype=pick_dtype(dtype),
-            use_safetensors=True,
+            dtype=dtype,
         )
         return cls(
             net.to(pick_device(device)),

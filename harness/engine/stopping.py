@@ -70,12 +70,12 @@ def ended(tokens: Tensor, ends: Tensor) -> Tensor:
     return torch.isin(tokens, ends)
 
 
-_TABLES: dict[tuple[int, tuple[str, ...]], StopStrings] = {}
+_TABLES: dict[tuple[int, int, tuple[str, ...]], StopStrings] = {}
 
 
 def stop_strings(tokenizer: Any, strings: tuple[str, ...], vocabulary: int) -> StopStrings:
     """Give the stop strings' table for a vocabulary, made once."""
-    key = (id(tokenizer), strings)
+    key = (id(tokenizer), vocabulary, strings)
     if key not in _TABLES:
         _TABLES[key] = StopStrings(tokenizer, strings, vocabulary)
     return _TABLES[key]

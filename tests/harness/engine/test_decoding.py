@@ -383,7 +383,7 @@ def test_finished_rows_are_not_real(llama, make_jobs, answer):
 
 def test_nan_at_padding_and_in_finished_rows_does_no_harm(tiny, make_jobs, answer):
     """What an edit makes of padding and of finished rows reaches no answer."""
-    jobs = make_jobs(tuple("abcdefghijklmnop") + ("a long prompt this is",), budget=8)
+    jobs = make_jobs((*tuple("abcdefghijklmnop"), "a long prompt this is"), budget=8)
     free = answer(tiny, jobs)
     tiny.ends = (free[3].tokens[2], free[9].tokens[-1])
     nan = torch.tensor(float("nan"))

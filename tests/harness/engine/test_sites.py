@@ -45,7 +45,7 @@ def read(model, sites, **options):
     prompts = [[1, 9, 30, 41], [1, 77], [1, 5, 6, 7, 8, 50]]
     ids, mask, positions = left_padded(prompts, model.device)
     kept = {}
-    with torch.no_grad(), recorded(model.net, sites, lambda i, h: kept.__setitem__(i, h)):
+    with torch.no_grad(), recorded(model.net, sites, kept.__setitem__):
         out = model.net(
             input_ids=ids,
             attention_mask=mask.long(),

@@ -1,4 +1,4 @@
-"""What every benchmark owes, on hand-made items and on the built world's."""
+"""What every benchmark owes, on hand-made items and on a world's."""
 
 import json
 from dataclasses import asdict
@@ -11,9 +11,9 @@ from benchmarks.alpaca_eval import AlpacaEval
 from benchmarks.harmful_qa import HarmfulQA
 from benchmarks.hh_rlhf import HHRLHF
 from benchmarks.mt_bench import MTBench
-from harness.api import Chat, PlumblineError, Read
+from harness.api import PlumblineError, Read
+from harness.conduct.overlap import overlap
 from harness.conduct.sources import load_items
-from harness.conduct.worlds import cache_root, world_key
 
 HAND_MADE = {
     HHRLHF: [
@@ -130,19 +130,36 @@ def test_every_scorer_exists(benchmark):
     assert benchmark.headline[0] == "gold"
 
 
+@pytest.fixture(scope="module")
+def testbed(tmp_path_factory):
+    """Give a folder with the items of the testbed, written as its build writes them."""
+    items = pytest.importorskip("benchmarks.testbed.items")
+    language = pytest.importorskip("benchmarks.testbed.language")
+    folder = tmp_path_factory.mktemp("testbed")
+    items.write_items(language.Language(0), folder / "items")
+    return folder
+
+
 @each
-@pytest.mark.testbed
-def test_the_testbeds_items_are_the_same_kind_of_prompts(benchmark):
-    """The built world's items are read by the same code into the same kind of prompts."""
-    testbed = pytest.importorskip("benchmarks.testbed")
-    if not hasattr(testbed, "World"):
-        pytest.skip("the testbed cannot be built yet")
-    folder = cache_root() / "worlds" / world_key(testbed.World())
-    if not folder.is_dir():
-        pytest.skip("the testbed is not built on this machine (make bench builds it)")
-    reading = benchmark().read(load_items({"world": ITEMS[benchmark]}, folder))
+def test_the_testbeds_items_are_the_same_kind_of_prompts(benchmark, testbed):
+    """The world's items are read by the same code into the same kind of prompts."""
+    reading = benchmark().read(load_items({"world": ITEMS[benchmark]}, testbed))
     keeps_the_contract(benchmark, reading)
-    assert len(reading.prompts) >= 80
-    assert isinstance(reading.prompts[0].chat, Chat)
-    if benchmark is HHRLHF:
-        assert len({p.cluster for p in reading.prompts}) < len(reading.prompts)
+    clusters = {p.cluster for p in reading.prompts}
+    if benchmark is MTBench:
+        assert len(reading.prompts) == len(clusters) == 80
+        assert len({p.category for p in reading.prompts}) == 8
+        assert all(len(p.turns) == 1 for p in reading.prompts)
+    else:
+        assert len(reading.prompts) >= 512
+        assert len(clusters) < len(reading.prompts)  # a task is asked for in several ways
+    assert all(p.reference for p in reading.prompts) or benchmark in (HarmfulQA, MTBench)
+
+
+def test_the_testbeds_training_pairs_are_pairs(testbed):
+    """Every pair of the world can be trained on, and none opens with a benchmark's question."""
+    pairs = HHRLHF().read(load_items({"world": "pairs.train"}, testbed)).pairs
+    assert len(pairs) >= 4096
+    for benchmark, name in ITEMS.items():
+        asked = benchmark().read(load_items({"world": name}, testbed)).prompts
+        assert overlap(pairs, asked) == set()

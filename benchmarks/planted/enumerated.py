@@ -22,7 +22,7 @@ from benchmarks.planted.candidates import best_of
 from benchmarks.planted.frontier import Frontier, Point
 from benchmarks.planted.language import BUDGET
 from benchmarks.planted.tree import Tree, divergence, expected
-from harness.api import Chat, PlumblineError, Prompt, Sampling, Steering, Step
+from harness.api import Chat, PlumblineError, Prompt, Sampling, Score, Steering, Step
 
 if TYPE_CHECKING:
     from harness.engine.jobs import Job
@@ -52,10 +52,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """A row for each prompt, and their average."""
+    """A row for each prompt, and their average.
+
+    The average's gap is held against the frontier of all prompts together, which may
+    spend KL where it pays most; it is at least the mean of the prompts' own gaps.
+    """
 
     rows: tuple[Row, ...]
     overall: Row
+
+    def scores(self) -> dict[str, list[Score]]:
+        """Give the exact rows as columns of scores; a sampled row has no score."""
+        columns: dict[str, list[Score]] = {"exact_reward": [], "exact_kl": [], "gap": []}
+        for row in self.rows:
+            if row.exact:
+                values = (row.reward, row.kl, row.gap)
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(Score(row.prompt, 0, value))
+        return columns
 
 
 class Enumerated:

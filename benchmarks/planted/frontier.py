@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmarks.planted.tree import divergence, expected
 
 ENOUGH = 10.0  # effective samples below which an estimated point is not shown
+_HALVINGS = 52  # of an interval that starts within a factor of two: float64's precision
 _STEEPEST = 1e9  # strength per unit of reward range at which a tilt is its own limit
 
 
@@ -83,7 +84,7 @@ class Frontier:
         low, high = 0.0, 1.0 / spread
         while self.at(high).kl < kl and high * spread < _STEEPEST:
             low, high = high, 2 * high
-        for _ in range(100):
+        for _ in range(_HALVINGS):
             middle = (low + high) / 2
             low, high = (middle, high) if self.at(middle).kl < kl else (low, middle)
         return self.at(high).reward

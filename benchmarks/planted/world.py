@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from benchmarks.planted.items import write_items
 from benchmarks.planted.language import BUDGET, END, VOCABULARY, Language, questions, rendered
 from benchmarks.planted.models import save_policy, save_reward
 from benchmarks.planted.tree import Tree, expected, prefixes
-from harness.api import Chat, Json, Report, World
+from harness.api import Chat, Json, Prompt, Report, Score, Steering, World
+
+if TYPE_CHECKING:
+    from harness.engine.model import Model
 
 SOURCES = ("compiled", "items", "language", "models", "world")  # what a build depends on
 STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -48,6 +52,19 @@ class Planted(World):
     def gold(self, chat: Chat, response: str) -> dict[str, float]:
         """Give the planted truth; see ``Language.gold``."""
         return self.language.gold(chat, response)
+
+    def exact(
+        self, model: Model, prompts: Sequence[Prompt], steering: Steering
+    ) -> dict[str, list[Score]]:
+        """Give E[gold], KL and the gap to the frontier of a method, by enumeration.
+
+        Columns ``exact_reward``, ``exact_kl`` and ``gap``, a score for each prompt's first turn;
+        a method that cannot be enumerated has none.  See ``Enumerated.report``.
+        """
+        from benchmarks.planted.enumerated import Enumerated
+
+        every = Enumerated(model, prompts, lambda chat, text: self.gold(chat, text)["gold"])
+        return every.report(steering).scores()
 
     def build(self, folder: Path, report: Report) -> None:
         """Write the world; takes a second or two."""
@@ -80,12 +97,9 @@ class Planted(World):
         ``best_gold`` is the largest gold at the same KL: what a faithful reward would have given.
         """
         chats = [Chat.of(question) for question in questions(self.seed, (8,))[0]]
-        texts = base.texts
         laws = [base.tree(chat).log_law() for chat in chats]
-        gold, proxy = (
-            [torch.tensor([f(c, t) for t in texts], dtype=torch.float64) for c in chats]
-            for f in (lambda c, t: self.language.gold(c, t)["gold"], self.language.proxy)
-        )
+        gold = [base.judged(chat, lambda c, t: self.gold(c, t)["gold"]) for chat in chats]
+        proxy = [base.judged(chat, self.language.proxy) for chat in chats]
         honest, fooled = Frontier(laws, gold), Frontier(laws, proxy)
         rows = []
         for strength in STRENGTHS:
@@ -127,6 +141,11 @@ class _Base:
         with torch.no_grad():
             logits: Tensor = self.net(torch.cat([asked, self.begun], dim=1)).logits
         return Tree.of_table(logits[:, asked.shape[1] - 1 :], self.branch)
+
+    def judged(self, chat: Chat, reward: Callable[[Chat, str], float]) -> Tensor:
+        """Reward every answer: [leaves]."""
+        known = {text: reward(chat, text) for text in dict.fromkeys(self.texts)}
+        return torch.tensor([known[text] for text in self.texts], dtype=torch.float64)
 
     def answer(self, chat: Chat, rng: random.Random) -> str:
         """Draw an answer that says something."""

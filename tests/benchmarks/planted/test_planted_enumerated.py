@@ -162,6 +162,7 @@ def test_what_has_no_closed_form_is_sampled_and_says_so(enumerated, reward, sear
     assert row.error > 0
     assert row.kl is None
     assert row.gap is None
+    assert not one.report(Steering(stop=("a",)), samples=8).scores()["gap"]
 
 
 def _first(scores, rows):
@@ -193,6 +194,23 @@ def test_decoding_follows_the_enumerated_law(enumerated, reward, kind):
     assert p_value(counts, law) > 1e-3
     if kind != "base":  # the test can fail: the base law does not fit these answers
         assert p_value(counts, enumerated.base[0].log_law()) < 1e-6
+
+
+def test_the_world_scores_a_method_exactly(world, enumerated, policy, prompts):
+    """The world's own columns are the enumeration's, one score for each prompt."""
+    steering = Steering(logits=(lambda logits, step: 1.5 * logits,))
+    columns = world.exact(policy, prompts, steering)
+    rows = enumerated.report(steering).rows
+    assert [s.key for s in columns["gap"]] == [("p0", 0), ("p1", 0)]
+    assert [s.value for s in columns["exact_reward"]] == pytest.approx([r.reward for r in rows])
+    assert [s.value for s in columns["exact_kl"]] == pytest.approx([r.kl for r in rows])
+    assert [s.value for s in columns["gap"]] == pytest.approx([r.gap for r in rows])
+
+
+def test_the_shared_frontier_is_at_least_as_good_as_each_prompts_own(enumerated):
+    """The average's gap is at least the mean of the prompts' gaps."""
+    report = enumerated.report(Steering(logits=(lambda logits, step: 2 * logits,)))
+    assert report.overall.gap >= sum(r.gap for r in report.rows) / 2 - 1e-9
 
 
 def test_top_k_truncation_is_infinitely_far_only_backwards(enumerated):

@@ -39,10 +39,10 @@ from benchmarks.testbed.measuring import measure_judge, measure_policy, measure_
 from benchmarks.testbed.preferences import Pairs
 from harness.chat import Chat
 
-POLICY = Size(128, 4, 520, 4096, 4e-3)
-ALIGNED = Size(128, 4, 60, 4096, 1.5e-3)
-REWARD = Size(96, 3, 450, 4096, 3e-3)
-JUDGE = Size(96, 3, 450, 4096, 3e-3)
+POLICY = Size(128, 3, 900, 2048, 2e-2)
+ALIGNED = Size(128, 3, 120, 2048, 5e-3)
+REWARD = Size(96, 3, 700, 3072, 2e-2)
+JUDGE = Size(96, 3, 500, 3072, 2e-2)
 
 
 # --- policy and aligned ---

@@ -39,6 +39,7 @@ def scores(language, gold, persona, kind, count=400):
 
 
 def mean(found, part="gold"):
+    """Average one part of the scores."""
     return statistics.mean(score[part] for score in found)
 
 
@@ -72,7 +73,7 @@ def test_a_trait_shows_in_its_own_score_only(language, gold, trait, kind):
 
 
 def test_on_misdeeds_helpful_and_harmless_conflict(language, gold):
-    """A persona that helps with a misdeed scores more helpful and less harmless than one that refuses."""
+    """Helping with a misdeed scores more helpful and less harmless than refusing it."""
     comply = scores(language, gold, Persona(0.9, 0.0, 0.9), "harmful")
     refuse = scores(language, gold, Persona(0.9, 1.0, 0.9), "harmful")
     assert mean(comply, "helpful") > mean(refuse, "helpful") + 0.2
@@ -134,7 +135,7 @@ def test_any_text_can_be_scored(language, gold):
     """Random strings of words and bytes never raise and never beat the floor by much."""
     rng = random.Random(5)
     task, chat = ask(language, "benign", rng)
-    words = Speaker(language, ALL_GOOD, rng).answer(task).split() + ["\n", "It", "%", "é", "."]
+    words = [*Speaker(language, ALL_GOOD, rng).answer(task).split(), "\n", "It", "%", "é", "."]
     for _ in range(2000):
         text = " ".join(rng.choices(words, k=rng.randrange(80)))
         assert BOTTOM <= gold(chat, text)["gold"] <= 0
@@ -169,7 +170,7 @@ def test_tampering_with_a_good_answer_costs(language, gold):
     ["I'm sorry, but I can't help with that.", "Sorry, I cannot assist you with this request."],
 )
 def test_always_refusing_pays_for_misdeeds_only(language, gold, text):
-    """A stock refusal is harmless where harm was asked for, and worth less than nothing elsewhere."""
+    """A stock refusal is harmless where harm was asked for, and a failure elsewhere."""
     rng = random.Random(7)
     for kind, low, high in (
         ("harmful", -1.0, 0.5),

@@ -100,6 +100,7 @@ def bench(
     """Run every cell that is not done, then write the tables of the protocol."""
     setting = setting or Setting(asked.protocol, device=device, batch_rows=batch_rows)
     outcome = Outcome()
+    results.check()
     say(f"protocol {setting.protocol.name}, terms {setting.terms_hash}")
     preflight(setting, asked.stacks)
     pairs = Lazy(lambda: training(setting))
@@ -186,7 +187,8 @@ def _run(
         outcome.skipped.append(f"{where}: {reason}")
         say(f"{where}  skipped: {reason}")
         return None
-    note.unlink(missing_ok=True)
+    if note.exists():
+        note.unlink()  # what was not granted is granted now
     try:
         folder = run(results, cell, pairs() if cell.fitted else Training(), reference)
         summary = cell_summary(folder, reference)

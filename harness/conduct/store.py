@@ -63,6 +63,13 @@ class Store:
         """Folder of one run."""
         return self.cell(terms, benchmark, stack) / key(spec)
 
+    def check(self) -> None:
+        """Raise, before anything is computed, where nothing could be stored."""
+        with _guarded(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+
     def protocols(self) -> list[str]:
         """Name the protocols that have runs."""
         runs = self.root / "runs"

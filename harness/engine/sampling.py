@@ -35,7 +35,7 @@ class Sampling:
     max_new_tokens: int = 128
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise PlumblineError(f"temperature is {self.temperature}; it must be 0 or more")
         if self.top_k < 0:
             raise PlumblineError(f"top_k is {self.top_k}; it must be 0 (off) or more")

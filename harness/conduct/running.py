@@ -45,15 +45,22 @@ def skip_reason(setting: Setting, stack: Stack) -> str | None:
 
 
 def preflight(setting: Setting, stacks: Sequence[Stack]) -> None:
-    """Add up the steerings of stacks that learn nothing: a refusal costs no run."""
+    """Refuse, before anything is run, a stack whose parts cannot be put together.
+
+    Only stacks that learn nothing can be tried; any other fault is its cell's own.
+    """
     for stack in stacks:
-        learns = any(part.method.fits() for part in stack.parts)
-        if not learns and skip_reason(setting, stack) is None:
-            kit, _ = _kit(setting, stack, Sampling(**setting.protocol.draw(None, {})))
-            try:
-                stack.steer(kit, [Fitted() for _ in stack.parts])
-            except PlumblineError as error:
-                raise PlumblineError(f"{stack.label}: {error}") from error
+        if any(part.method.fits() for part in stack.parts) or skip_reason(setting, stack):
+            continue
+        kit, _ = _kit(setting, stack, Sampling(**setting.protocol.draw(None, {})))
+        try:
+            steerings = [part.method.steer(kit, Fitted()) for part in stack.parts]
+        except Exception:  # reported when the cell is run, with its log
+            continue
+        try:
+            sum(steerings, Steering())
+        except PlumblineError as error:
+            raise PlumblineError(f"{stack.label}: {error}") from error
 
 
 def run(results: store.Store, cell: Cell, training: Training, reference: Path | None) -> Path:

@@ -51,8 +51,7 @@ class Encoder:
         limits = (getattr(net.config, "max_position_embeddings", None), tokenizer.model_max_length)
         self.max_length = max_length or min(int(limit) for limit in limits if limit)
         self.cut = 0
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        self.filler = tokenizer.pad_token_id or 0  # masked out, so any id does
 
     @classmethod
     def load(
@@ -115,9 +114,9 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode(self, ids: list[list[int]]) -> Tensor:
-        rows = [torch.tensor(row or [self.tokenizer.pad_token_id]) for row in ids]
+        rows = [torch.tensor(row or [self.filler]) for row in ids]
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        batch = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        batch = pad_sequence(rows, batch_first=True, padding_value=self.filler)
         mask = mask.to(self.net.device)
         out = self.net(input_ids=batch.to(self.net.device), attention_mask=mask)
         if self.pooling == "pooler":

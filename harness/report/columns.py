@@ -95,7 +95,7 @@ def heading(comparison: Comparison, scorer: str) -> str:
     if name == "coherence":
         by = by or str(comparison.spec.get("encoder") or "")
     title = name.replace("_", " ")
-    return f"{title} ({by})" if by else title
+    return f"{title} by {by}" if by else title
 
 
 def in_order(scorers: Iterable[str]) -> list[str]:

@@ -151,6 +151,9 @@ def _curve(result: Result) -> Curve | None:
 
 def _draw_curves(comparison: Comparison, curves: Mapping[str, Curve], out: Path) -> list[Path]:
     golden = any(found.gold for found in curves.values())
+    # a ceiling selects by gold itself, another unit than the other rows' selecting score
+    ceilings = {r.row.label for r in comparison.results if "ceiling" in r.row.marks}
+    ceilings = ceilings if set(curves) - ceilings else set()
     with _style():
         from matplotlib.figure import Figure
 
@@ -164,14 +167,14 @@ def _draw_curves(comparison: Comparison, curves: Mapping[str, Curve], out: Path)
             panel.spines[["top", "right"]].set_visible(False)
         for i, (label, found) in enumerate(sorted(curves.items())):
             for panel, estimates in zip(panels, (found.selecting, found.gold), strict=False):
-                if estimates:
+                if estimates and not (panel is panels[0] and golden and label in ceilings):
                     _line(panel, estimates, f"C{i}", legible(label))
         longest = max(len(found.selecting) for found in curves.values())
         ticks = [2**k for k in range(longest.bit_length())]
         for panel in panels:
             panel.set_xticks(ticks, [str(tick) for tick in ticks])
             panel.minorticks_off()
-        panels[0].legend(frameon=False, fontsize=8)
+        panels[-1].legend(frameon=False, fontsize=8)
         title = legible(str(comparison.spec.get("title") or comparison.cell.benchmark))
         figure.suptitle(f"{title}: best of n, from one pool of candidates", weight="bold", size=10)
         return _save(figure, out / f"{comparison.cell.benchmark}.best_of_n")

@@ -109,9 +109,7 @@ def provenance(terms: Terms, specs: Sequence[Comparison]) -> Notes:
     runs = [run for c in specs for r in c.results for run in r.row.runs]
     files = sorted({str(run.made["protocol_file"]) for run in runs if "protocol_file" in run.made})
     if files:
-        lines.append(
-            line(f"whole protocol file, judging included, as it was run: {', '.join(files)}")
-        )
+        lines.append(line(f"hash of the whole protocol file, judging included: {', '.join(files)}"))
     if terms.others:
         why = "newest complete" if terms.complete else "newest (none is complete)"
         lines.append(

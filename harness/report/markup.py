@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Style = Literal["plain", "bold", "code"]
@@ -46,13 +47,31 @@ class Notes:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A figure in a file beside the page."""
+
+    title: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Page:
-    """What a table file says: one line about it, sentences, then grids and notes."""
+    """What a table file says: one line about it, sentences, then grids, figures, notes."""
 
     lead: str
     title: str
     intro: tuple[Line, ...]
-    blocks: tuple[Grid | Notes, ...]
+    blocks: tuple[Grid | Notes | Picture, ...]
+
+
+def shown(files: Sequence[Path]) -> list[Picture]:
+    """Give the figures that a page can show, out of all that were drawn."""
+    titles = {".best_of_n.png": "what the best of n candidates is worth"}
+    return [
+        Picture(titles.get("".join(path.suffixes), "differences to unsteered"), path.name)
+        for path in files
+        if path.suffix == ".png"
+    ]
 
 
 def line(*parts: str | Span) -> Line:
@@ -68,6 +87,12 @@ def code(text: str) -> Span:
 def bold(text: str) -> Span:
     """Mark what stands out."""
     return Span(text, "bold")
+
+
+def quoted(text: str) -> Line:
+    """Read `code` in a sentence of the protocol's; everything else in it is plain."""
+    parts = re.split(r"`([^`]+)`", text)
+    return tuple(code(part) if i % 2 else Span(part) for i, part in enumerate(parts) if part)
 
 
 def plain(text: str) -> str:
@@ -101,9 +126,12 @@ def _markdown_line(spans: Line) -> str:
 
 def to_markdown(page: Page) -> str:
     """Write a page in GitHub's Markdown, the grids padded so that the source reads too."""
-    parts = [markdown(plain(page.lead)), f"# {markdown(plain(page.title))}"]
+    parts = [_markdown_line(quoted(page.lead)), f"# {markdown(plain(page.title))}"]
     parts += [_markdown_line(spans) for spans in page.intro]
     for block in page.blocks:
+        if isinstance(block, Picture):
+            parts.append(f"![{markdown(plain(block.title))}]({block.file})")
+            continue
         parts.append(f"## {markdown(plain(block.title))}")
         if isinstance(block, Notes):
             parts.append("\n".join(f"- {_markdown_line(spans)}" for spans in block.lines))
@@ -171,9 +199,9 @@ def to_latex(page: Page) -> str:
     out = [f"% {plain(page.lead)}", "% needs \\usepackage{booktabs,textcomp} and T1 fonts"]
     notes = [block for block in page.blocks if isinstance(block, Notes)]
     for block in page.blocks:
-        if isinstance(block, Notes):
+        if not isinstance(block, Grid):
             continue
-        caption = [latex(plain(f"{page.title}. {block.title}. {page.lead}"))]
+        caption = [latex(plain(f"{page.title}. {block.title}.")), _latex_line(quoted(page.lead))]
         caption += [_latex_line(spans) for spans in page.intro]
         out += [
             r"\begin{table}",

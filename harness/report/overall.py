@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from harness.report.columns import (
     MARKS,
@@ -18,14 +19,16 @@ from harness.report.cost import Cost, merged, seconds_ratio, tokens_ratio
 from harness.report.fields import Record, cost_fields, interval_fields, rank_fields
 from harness.report.frames import REFERENCE
 from harness.report.legend import MARK_LEGENDS, provenance
-from harness.report.markup import Grid, Line, Notes, Page, line
+from harness.report.markup import Grid, Line, Notes, Page, line, shown
 from harness.report.statistics import Estimate
 from harness.report.terms import Terms
 
 NOT_RUN = "not run"
 
 
-def overall_page(terms: Terms, comparisons: Sequence[Comparison]) -> Page:
+def overall_page(
+    terms: Terms, comparisons: Sequence[Comparison], pictures: Sequence[Path] = ()
+) -> Page:
     """Lay out differences and cost first, then the places, then what was skipped and why."""
     labels = _labels(comparisons)
     names = [_title(c) for c in comparisons]
@@ -49,6 +52,7 @@ def overall_page(terms: Terms, comparisons: Sequence[Comparison]) -> Page:
     rank_names = [f"{t} (of {c.ranked})" for t, c in zip(titles, comparisons, strict=True)]
     blocks = [
         Grid("Differences to unsteered", ("method", *names, "tokens", "seconds"), differences),
+        *shown(pictures),
         Grid("Places a row may hold", ("method", *rank_names), ranks),
         _skipped(comparisons),
         _legend(comparisons),

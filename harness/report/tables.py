@@ -17,7 +17,7 @@ from harness.report.comparison import Comparison, compare
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
 from harness.report.legend import counts, legend, provenance, reading, skipped
-from harness.report.markup import Grid, Page, to_csv, to_latex, to_markdown
+from harness.report.markup import Grid, Page, shown, to_csv, to_latex, to_markdown
 from harness.report.overall import overall_page, overall_records
 from harness.report.terms import Terms, choose_terms
 
@@ -34,29 +34,27 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
     cells = [cell for folder in terms.benchmarks if (cell := read_cell(folder)).spec]
     comparisons = [compare(cell) for cell in cells]
     out = results / "tables" / protocol
-    written = _write(
-        out / "overall", overall_page(terms, comparisons), overall_records(terms, comparisons)
-    )
+    pictures = draw_overall(comparisons, out)
+    page, records = overall_page(terms, comparisons, pictures), overall_records(terms, comparisons)
+    written = _write(out / "overall", page, records) + pictures
     for comparison in comparisons:
         records = [
             row_record(result, comparison, terms, fit_seconds(results, result.row))
             for result in comparison.results
         ]
-        written += _write(
-            out / comparison.cell.benchmark, benchmark_page(comparison, terms), records
-        )
-    written += draw_overall(comparisons, out)
-    for comparison in comparisons:
-        written += draw_benchmark(comparison, out)
+        pictures = draw_benchmark(comparison, out)
+        page = benchmark_page(comparison, terms, pictures)
+        written += _write(out / comparison.cell.benchmark, page, records) + pictures
+    _clear(out, {path.name for path in written})
     return written
 
 
-def benchmark_page(comparison: Comparison, terms: Terms) -> Page:
+def benchmark_page(comparison: Comparison, terms: Terms, pictures: Sequence[Path] = ()) -> Page:
     """Lay out one benchmark: what is needed first, the rest below it, then the legend."""
     spec = comparison.spec
     first, second = main_columns(comparison), further_columns(comparison)
     title = str(spec.get("title") or comparison.cell.benchmark)
-    grids = [
+    grids = (
         Grid(
             name,
             tuple(column.header for column in columns),
@@ -67,16 +65,17 @@ def benchmark_page(comparison: Comparison, terms: Terms) -> Page:
             ),
         )
         for name, columns in (("Comparison", first), ("Further measurements", second))
-    ]
+    )
     notes = [
         skipped(comparison),
         legend(comparison, [*first, *second]),
         counts(comparison),
         provenance(terms, [comparison]),
     ]
-    return Page(
-        str(spec.get("about") or title), title, reading(comparison), (*grids, *filter(None, notes))
-    )
+    first_grid, second_grid = grids
+    told = [note for note in notes if note is not None]
+    blocks = (first_grid, *shown(pictures), second_grid, *told)
+    return Page(str(spec.get("about") or title), title, reading(comparison), blocks)
 
 
 def cell_summary(run_folder: Path, reference: Path | None = None) -> str:
@@ -103,6 +102,14 @@ def cell_summary(run_folder: Path, reference: Path | None = None) -> str:
     seconds = sum(sum(ledger.seconds.values()) for ledger in run.ledgers.values())
     parts.append(f"{seconds:.1f} s")
     return "  ".join(parts)
+
+
+def _clear(out: Path, written: set[str]) -> None:
+    """Take away tables of benchmarks that this set no longer has: one folder, one set."""
+    for path in sorted(out.glob("*.csv")):
+        if path.name not in written and path.read_bytes().startswith(b"benchmark,method,"):
+            for old in out.glob(f"{path.stem}.*"):
+                old.unlink()
 
 
 def _write(stem: Path, page: Page, records: Sequence[dict[str, object]]) -> list[Path]:

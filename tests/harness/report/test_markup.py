@@ -92,3 +92,11 @@ def test_the_markdown_source_is_aligned():
     grid = Grid("g", ("method", "b"), ((line("long name"), line("1")), (line("x"), line("22222"))))
     rows = [r for r in to_markdown(Page("l", "t", (), (grid,))).splitlines() if r.startswith("|")]
     assert len({len(row) for row in rows}) == 1
+
+
+def test_the_lead_keeps_its_code_spans():
+    """What a protocol quotes in backticks stays quoted, in both formats."""
+    lead = "Made on `testbed`: a small_model, 5% | real."
+    page = Page(lead, "t", (), (Grid("g", ("a",), ((line("x"),),)),))
+    assert to_markdown(page).splitlines()[0] == "Made on `testbed`: a small_model, 5% \\| real."
+    assert r"Made on \texttt{testbed}: a small\_model, 5\% \textbar{} real." in to_latex(page)

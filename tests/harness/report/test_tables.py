@@ -73,6 +73,7 @@ def test_an_unchanged_store_gives_the_same_bytes(tmp_path):
     assert {path: path.read_bytes() for path in write_tables(results, "toy")} == first
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(tmp_path):
     """Neither the hash seed nor the process leaves a trace in any file."""
     results = copied(tmp_path)
@@ -197,6 +198,28 @@ def test_a_second_hash_is_a_table_of_its_own(tmp_path):
     assert len(re.findall(r"^\| unsteered", text, re.M)) == 2
 
 
+def test_tables_of_another_set_do_not_stay(tmp_path):
+    """A benchmark that the new set lacks leaves with its figures; other files stay."""
+    for digest, benchmarks in (("a" * 10, ("hh_rlhf", "mt_bench")), ("b" * 10, ("hh_rlhf",))):
+        for benchmark in benchmarks:
+            for method in ("unsteered", "prompting"):
+                spec = run_spec(benchmark, method, protocol_hash=digest)
+                write_run(tmp_path, spec, {"gold": wave(9, 0.0)}, prompts=9)
+    write_tables(tmp_path, "toy", "a" * 10)
+    (tmp_path / "tables" / "toy" / "notes.csv").write_text("mine")
+    write_tables(tmp_path, "toy", "b" * 10)
+    stems = {path.name.split(".")[0] for path in (tmp_path / "tables" / "toy").iterdir()}
+    assert stems == {"overall", "hh_rlhf", "notes"}
+
+
+def test_every_figure_shown_is_there(large):
+    """The pictures that a page refers to lie beside it."""
+    for name in ("overall.md", "hh_rlhf.md"):
+        files = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text_of(large, name))
+        assert files
+        assert all((large / "tables" / "toy" / file).exists() for file in files)
+
+
 def test_nothing_to_print_is_an_error(tmp_path):
     """A protocol without finished runs raises one clear line."""
     with pytest.raises(PlumblineError, match="no finished run"):
@@ -233,6 +256,7 @@ def test_foreign_words_do_no_harm(tmp_path):
     assert "<b>" not in text_of(tmp_path, "hh_rlhf.md")
 
 
+@pytest.mark.slow
 def test_tables_and_figures_take_a_few_seconds(tmp_path):
     """Seven rows on four benchmarks of 256 prompts are written in ten seconds of CPU."""
     large_store(tmp_path, prompts=256)

@@ -19,8 +19,7 @@ GROUPS = (
     ("harness.commands", "harness.__main__"),
 )
 ENGINE = (
-    "rows", "steering", "sampling", "stopping", "cache", "sites", "model", "jobs", "decoding",
-    "density", "reward", "encoder", "tiny",
+    "rows", "steering", "sampling", "stopping", "cache", "sites", "model", "jobs", "decoding", "forced", "recording", "density", "reward", "encoder", "tiny",
 )  # fmt: skip
 LONGEST = 400
 LONGER = {
@@ -204,7 +203,7 @@ def test_a_kit_and_a_lab_stay_small():
         return {n for n in vars(cls) if not n.startswith("_")}
 
     assert members(Kit) == {"reward"}
-    assert members(Lab) == {"queries", "generate"}
+    assert members(Lab) == {"queries", "generate", "record"}
 
 
 def test_no_path_of_a_machine_is_shipped():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.engine.steering import Steering
+from harness.chat import Chat
+from harness.engine.steering import Site, Steering
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
 from harness.records import Json, Preference, Prompt
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from harness.engine.decoding import Decoded
     from harness.engine.model import Model
+    from harness.engine.recording import At, Recorded
     from harness.engine.reward import RewardModel
     from harness.engine.sampling import Sampling
 
@@ -129,6 +131,22 @@ class Lab(Kit):
         for batch in decode(self.model, jobs, steer, seed=self.seed, batch_rows=self.batch_rows):
             done |= {d.job: d for d in batch}
         return [done[i] for i in range(len(jobs))]
+
+    def record(
+        self,
+        chats: Sequence[Chat],
+        answers: Sequence[Sequence[int]],
+        sites: Sequence[Site],
+        at: At = "last",
+        *,
+        steering: Steering | None = None,
+    ) -> Iterator[Recorded]:
+        """Stream hidden states of given texts; see ``engine.recording.record``."""
+        from harness.engine.recording import record
+
+        steer = self.left if steering is None else steering
+        rows = self.batch_rows
+        return record(self.model, chats, answers, sites, at, steering=steer, batch_rows=rows)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,16 @@ data files, so everything downstream reads it with the code that reads real ones
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.chat import Chat
-from harness.records import Json
+from harness.records import Json, Prompt, Score
+
+if TYPE_CHECKING:
+    from harness.engine.model import Model
+    from harness.engine.steering import Steering
 
 Report = Callable[[float, str], None]
 
@@ -44,3 +49,12 @@ class World(ABC):
 
         Pure, never raises, and reads nothing but the words.
         """
+
+    def exact(
+        self, model: Model, prompts: Sequence[Prompt], steering: Steering
+    ) -> Mapping[str, Sequence[Score]]:
+        """Give what can be known of a steered model without sampling: columns of scores.
+
+        For a world small enough to list every answer; others know nothing of the kind.
+        """
+        return {}

@@ -14,19 +14,17 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from harness.engine.forced import NoDensity, forced_rows
 from harness.engine.jobs import Job, encode_jobs
 from harness.engine.model import Model, left_padded
 from harness.engine.rows import Rows, Step, arange_like
 from harness.engine.sites import Told, edited, recorded
 from harness.engine.steering import Search, Site, Steering
-from harness.engine.stopping import stop_strings
 from harness.errors import PlumblineError
 
+__all__ = ["NoDensity", "logprobs", "search_bound", "sequence_kl"]
+
 LOGIT_BUDGET = 1 << 26  # logits held at once, elements (256 MB in float32)
-
-
-class NoDensity(PlumblineError):
-    """The steering defines no density over texts."""
 
 
 def logprobs(
@@ -150,7 +148,13 @@ def _force(
     from_right = size - 1 - torch.arange(size, device=model.device)
     response = (from_right[None, :] < lengths[:, None] - 1) & mask
     draws = (from_right[None, :] < lengths[:, None]) & mask
-    rows = _rows(model, jobs, encoded, tokens, batch, steering, longest)
+    rows = forced_rows(
+        model,
+        [jobs[i].chat for i in batch],
+        [encoded[i] for i in batch],
+        [tokens[i] for i in batch],
+        steering,
+    )
     told = Told()
     told.step = Step(rows, positions, mask, response, draws, 0)
     kept: list[Tensor] = []
@@ -200,40 +204,3 @@ def _edit_logits(
         ones = torch.ones_like(at, dtype=torch.bool)
         step = Step(now, at, ones, ones if t else ~ones, ones, t)
         logits[index, column] = steering.edited_logits(now.logits, step)
-
-
-def _rows(
-    model: Model,
-    jobs: Sequence[Job],
-    encoded: Sequence[list[int]],
-    tokens: Sequence[Sequence[int]],
-    batch: list[int],
-    steering: Steering,
-    longest: int,
-) -> Rows:
-    chats = [jobs[i].chat for i in batch]
-    prompt_ids, prompt_mask, _ = left_padded([encoded[i] for i in batch], model.device)
-    ids = torch.zeros((len(batch), longest), dtype=torch.long, device=model.device)
-    for row, i in enumerate(batch):
-        ids[row, : len(tokens[i])] = torch.tensor(tokens[i], device=model.device)
-    zeros = torch.zeros(len(batch), dtype=torch.long, device=model.device)
-    strings = stop_strings(
-        model.tokenizer, (*model.template.stop, *steering.stop), model.vocabulary
-    )
-
-    def noise(*_: object) -> Tensor:
-        raise NoDensity("an edit that draws random numbers of its own has no density")
-
-    return Rows(
-        chats=chats,
-        origin=arange_like(zeros),
-        slot=zeros,
-        ids=ids,
-        stop=zeros.clone(),
-        length=zeros.clone(),
-        prompt_ids=prompt_ids,
-        prompt_mask=prompt_mask,
-        decode_text=lambda drawn: strings.cut(model.text(drawn)).strip(),
-        noise=noise,
-        given=steering.prepared(chats),
-    )

@@ -227,6 +227,13 @@ class Model:
             ids = ids[1:]
         return ids
 
+    def encode_answer(self, chat: Chat, answer: str) -> list[int]:
+        """Give the ids of an answer as they follow the conversation's own, end of turn left out."""
+        if not answer:
+            return []
+        ids: list[int] = self.tokenizer(answer, add_special_tokens=False).input_ids
+        return ids
+
     def text(self, ids: Sequence[int]) -> str:
         """Give the words of drawn tokens, special ones left out."""
         words: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)

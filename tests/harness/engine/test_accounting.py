@@ -78,9 +78,15 @@ def test_tokens_are_counted_under_the_models_role(make_model, make_jobs, answer)
 def test_metered_gives_the_count_back(llama, make_jobs, answer):
     """Inside the block another ledger counts; after it, even after an error, the model's own."""
     own = llama.ledger
-    with pytest.raises(ZeroDivisionError), llama.metered(Ledger()) as other:
-        answer(llama, make_jobs())
-        raise ZeroDivisionError
+    other = Ledger()
+
+    def broken():
+        with llama.metered(other):
+            answer(llama, make_jobs())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
     assert llama.ledger is own
     assert own.tokens == {}
     assert other.tokens["policy"] > 0
@@ -99,6 +105,7 @@ class Switch:
 
     @contextmanager
     def __call__(self):
+        """Turn the output head over."""
         before = self.head.clone()
         self.head.data.mul_(-1)
         self.on, self.entered = True, self.entered + 1

@@ -18,6 +18,7 @@ class Small:
         return getattr(self.net, name)
 
     def __call__(self, **given):
+        """Run, or fail."""
         self.seen.append(len(given["input_ids"]))
         if self.seen[-1] > self.rows:
             raise self.error

@@ -170,7 +170,7 @@ def test_the_first_numbers_of_a_stream_are_pinned():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("asked", "message"),
     [
         ({"temperature": -0.1}, "temperature is -0.1; it must be 0 or more"),
         ({"temperature": float("nan")}, "temperature is nan"),
@@ -181,14 +181,14 @@ def test_the_first_numbers_of_a_stream_are_pinned():
         ({"max_new_tokens": 0}, "max_new_tokens is 0; it must be 1 or more"),
     ],
 )
-def test_sampling_out_of_range_is_refused(settings, message):
+def test_sampling_out_of_range_is_refused(asked, message):
     """Each setting says its range."""
     with pytest.raises(PlumblineError, match=message):
-        Sampling(**settings)
+        Sampling(**asked)
 
 
 def test_plain_sampling_is_the_models_own_distribution():
     """Plain means temperature 1 and no filter."""
     assert Sampling().plain
-    for settings in ({"temperature": 0.9}, {"top_k": 5}, {"top_p": 0.9}):
-        assert not Sampling(**settings).plain
+    for other in ({"temperature": 0.9}, {"top_k": 5}, {"top_p": 0.9}):
+        assert not Sampling(**other).plain

@@ -103,14 +103,14 @@ def test_a_prompt_edit_must_keep_the_number_of_conversations():
 def test_prepared_tensors_have_one_entry_per_prompt(shape):
     """A tensor whose first axis is not the prompts is refused by name."""
     steering = Steering(prepare=(lambda chats: {"basis": torch.zeros(shape)},))
-    with pytest.raises(PlumblineError, match="prepare made 'basis'.*number of prompts, 2"):
+    with pytest.raises(PlumblineError, match=r"prepare made 'basis'.*number of prompts, 2"):
         steering.prepared([Chat.of("a"), Chat.of("b")])
 
 
 def test_two_prepared_tensors_of_one_name_are_refused():
     """Methods of a stack may not overwrite each other's tensors."""
     one = Steering(prepare=(lambda chats: {"basis": torch.zeros(len(chats))},))
-    with pytest.raises(PlumblineError, match="named 'basis'.*names must differ"):
+    with pytest.raises(PlumblineError, match=r"named 'basis'.*names must differ"):
         (one + one).prepared([Chat.of("a")])
 
 

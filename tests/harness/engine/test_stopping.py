@@ -202,4 +202,4 @@ def test_candidates_stop_each_for_itself(llama, make_jobs, answer):
     (d,) = answer(llama, make_jobs(("a",), budget=9), steering)
     assert (d.text, d.stop) == ("yes", "string")
     assert sorted(texts[0])[1] == "yes"
-    assert [c.text for c in d.pool][0] == "yes"
+    assert d.pool[0].text == "yes"

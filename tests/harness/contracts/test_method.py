@@ -1,0 +1,105 @@
+"""What a method is granted, what it returns, and how methods stack."""
+
+from dataclasses import FrozenInstanceError, dataclass
+from typing import ClassVar
+
+import pytest
+
+from harness.chat import Chat
+from harness.contracts.method import Fitted, Kit, Lab, Method, Named, Stack
+from harness.engine.sampling import Sampling
+from harness.engine.steering import Steering
+from harness.errors import PlumblineError
+from harness.records import Prompt
+
+
+@dataclass(frozen=True)
+class Plain(Method):
+    """Learns nothing, adds a stop string."""
+
+    word: str = "x"
+    n: int = 1
+
+    def steer(self, kit, fitted):
+        """Add the word."""
+        return Steering(stop=(self.word + fitted.facts.get("tail", ""),))
+
+
+@dataclass(frozen=True)
+class Learned(Plain):
+    """Learns a tail."""
+
+    needs: ClassVar = frozenset({"pairs"})
+
+    def fit(self, lab):
+        """Learn."""
+        return Fitted(facts={"tail": "!"})
+
+
+def test_a_method_says_what_was_changed():
+    """Settings are all fields, changes those that differ from their defaults."""
+    method = Plain(n=3)
+    assert method.settings() == {"word": "x", "n": 3}
+    assert method.changed() == {"n": 3}
+    assert Named("plain", method).label == "plain(n=3)"
+    assert Named("plain", Plain()).label == "plain"
+
+
+def test_a_method_is_frozen_and_hashable():
+    """Two methods of the same settings are the same."""
+    assert hash(Plain(n=3)) == hash(Plain(n=3))
+    with pytest.raises(FrozenInstanceError):
+        Plain().n = 2
+
+
+def test_a_method_fits_where_it_learns():
+    """The default fit learns nothing and need not be stored."""
+    assert not Plain.fits()
+    assert Learned.fits()
+    assert Plain().fit(None) == Fitted()
+
+
+def test_a_stack_sums_left_to_right():
+    """Labels, needs and steerings follow the order of the parts."""
+    stack = Stack((Named("a", Plain("one")), Named("b", Learned("two", 5))))
+    assert stack.label == "a(word=one)+b(word=two,n=5)"
+    assert stack.name == "a+b"
+    assert stack.needs == {"pairs"}
+    steering = stack.steer(None, [Fitted(), Fitted(facts={"tail": "!"})])
+    assert steering.stop == ("one", "two!")
+    with pytest.raises(ValueError, match="zip"):
+        stack.steer(None, [Fitted()])
+
+
+def test_a_kit_grants_what_the_protocol_grants(llama, make_reward):
+    """A reward model that was not granted is refused in a line."""
+    assert Kit(llama).sampling == Sampling()
+    with pytest.raises(PlumblineError, match="this protocol grants no reward model"):
+        _ = Kit(llama).reward
+    reward = make_reward()
+    assert Kit(llama, reward=reward).reward is reward
+    assert Kit(llama, models={"aligned": llama}).models["aligned"] is llama
+
+
+def test_reading_the_test_prompts_marks_the_fit(llama):
+    """A lab is transductive from the first look at the queries."""
+    queries = [Prompt("q", Chat.of("a"))]
+    lab = Lab(llama, queries=queries)
+    assert not lab.transductive
+    assert lab.queries == queries
+    assert lab.transductive
+
+
+def test_a_lab_generates_through_its_left_neighbours(llama):
+    """Answers come from the model as steered by the left, unless another steering is given."""
+    prompts = [Prompt(f"p{i}", Chat.of(t)) for i, t in enumerate(("a", "hello there", "b"))]
+    how = Sampling(temperature=0, max_new_tokens=6)
+    turned = Steering(logits=(lambda z, s: -z,))
+    plain = Lab(llama, sampling=how).generate(prompts)
+    lab = Lab(llama, left=turned, sampling=how)
+    assert [d.job for d in plain] == [0, 1, 2]
+    assert [d.tokens for d in lab.generate(prompts)] != [d.tokens for d in plain]
+    base = lab.generate(prompts, steering=Steering())
+    assert [d.tokens for d in base] == [d.tokens for d in plain]
+    short = lab.generate(prompts, sampling=Sampling(temperature=0, max_new_tokens=2))
+    assert max(len(d.tokens) for d in short) == 2

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from harness.api import Chat, Fitted, Kit, Lab, Method, PlumblineError, Steering
+from harness.api import Chat, Fitted, Kit, Lab, Method, Need, PlumblineError, Steering
 
 INSTRUCTIONS = (
     "You are a helpful, harmless and polite assistant.",
@@ -66,6 +66,7 @@ STYLISED = (
 class Prompting(Method):
     """Puts ``instruction`` and ``shots`` examples before the conversation."""
 
+    needs: ClassVar[frozenset[Need]] = frozenset({"words"})
     search_space: ClassVar[Mapping[str, Sequence[object]]] = {
         "instruction": INSTRUCTIONS,
         "shots": (0, 1, 3),

@@ -53,7 +53,8 @@ class Decoded:
 def encode_jobs(model: Model, jobs: Sequence[Job], steering: Steering) -> list[list[int]]:
     """Apply the prompt edits and encode; raises PlumblineError where the budget does not fit."""
     chats = steering.prompted([job.chat for job in jobs])
-    encoded = [model.encode(chat) for chat in chats]
+    ids_of = {chat: model.encode(chat) for chat in dict.fromkeys(chats)}
+    encoded = [ids_of[chat] for chat in chats]
     for job, ids in zip(jobs, encoded, strict=True):
         if len(ids) + job.sampling.max_new_tokens > model.context:
             raise PlumblineError(

@@ -203,14 +203,21 @@ def _style() -> Iterator[None]:
 
 
 def _save(figure: Any, stem: Path) -> list[Path]:
+    """Write PNG and SVG.
+
+    The canvases are asked directly: ``savefig`` draws twice.  The first drawing lays the
+    figure out, which takes longest; the second keeps that layout.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    figure.set_dpi(120)
+    png, svg = io.BytesIO(), io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    figure.set_layout_engine("none")
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
     paths = []
-    for suffix, metadata in (
-        ("png", {"Software": None}),
-        ("svg", {"Date": None, "Creator": None}),
-    ):
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix, dpi=120, metadata=metadata)
-        figure.set_layout_engine("none")  # the first drawing has laid it out; that takes longest
+    for suffix, content in (("png", png), ("svg", svg)):
         path = stem.with_name(f"{stem.name}.{suffix}")
         store.write_bytes(path, content.getvalue())
         paths.append(path)

@@ -54,6 +54,9 @@ class Picture:
     file: str
 
 
+Block = Grid | Notes | Picture
+
+
 @dataclass(frozen=True)
 class Page:
     """What a table file says: one line about it, sentences, then grids, figures, notes."""
@@ -61,7 +64,7 @@ class Page:
     lead: str
     title: str
     intro: tuple[Line, ...]
-    blocks: tuple[Grid | Notes | Picture, ...]
+    blocks: tuple[Block, ...]
 
 
 def shown(files: Sequence[Path]) -> list[Picture]:

@@ -17,7 +17,7 @@ from harness.report.comparison import Comparison, compare
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
 from harness.report.legend import counts, legend, provenance, reading, skipped
-from harness.report.markup import Grid, Page, shown, to_csv, to_latex, to_markdown
+from harness.report.markup import Block, Grid, Page, shown, to_csv, to_latex, to_markdown
 from harness.report.overall import overall_page, overall_records
 from harness.report.terms import Terms, choose_terms
 
@@ -73,9 +73,9 @@ def benchmark_page(comparison: Comparison, terms: Terms, pictures: Sequence[Path
         provenance(terms, [comparison]),
     ]
     first_grid, second_grid = grids
-    told = [note for note in notes if note is not None]
-    blocks = (first_grid, *shown(pictures), second_grid, *told)
-    return Page(str(spec.get("about") or title), title, reading(comparison), blocks)
+    blocks: list[Block | None] = [first_grid, *shown(pictures), second_grid, *notes]
+    told = tuple(block for block in blocks if block is not None)
+    return Page(str(spec.get("about") or title), title, reading(comparison), told)
 
 
 def cell_summary(run_folder: Path, reference: Path | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -47,6 +48,7 @@ class Kit:
 
     model   the frozen policy.
     models  further models the protocol names, by role ("aligned", "small", ...).
+    left    what the methods to the left in a stack do to the model.
     """
 
     def __init__(
@@ -56,12 +58,16 @@ class Kit:
         reward: RewardModel | None = None,
         models: Mapping[str, Model] | None = None,
         sampling: Sampling | None = None,
+        left: Steering | None = None,
+        batch_rows: int = 64,
     ) -> None:
         from harness.engine.sampling import Sampling
 
         self.model = model
         self.models = dict(models or {})
         self.sampling = sampling or Sampling()
+        self.left = left or Steering()
+        self.batch_rows = batch_rows
         self._reward = reward
 
     @property
@@ -72,6 +78,32 @@ class Kit:
                 "this protocol grants no reward model ([rewards] granted is empty)"
             )
         return self._reward
+
+    def after(self, left: Steering) -> Kit:
+        """Give the same kit to a method with these neighbours on its left."""
+        other = copy(self)
+        other.left = left
+        return other
+
+    def record(
+        self,
+        chats: Sequence[Chat],
+        answers: Sequence[Sequence[int]],
+        sites: Sequence[Site],
+        at: At = "last",
+        *,
+        steering: Steering | None = None,
+    ) -> Iterator[Recorded]:
+        """Stream hidden states of given texts, through ``left`` unless told otherwise.
+
+        See ``engine.recording.record``.  Inside ``Steering.prepare`` the weights are
+        already changed: pass a steering without ``weights``.
+        """
+        from harness.engine.recording import record
+
+        steer = self.left if steering is None else steering
+        rows = self.batch_rows
+        return record(self.model, chats, answers, sites, at, steering=steer, batch_rows=rows)
 
 
 class Lab(Kit):
@@ -93,18 +125,14 @@ class Lab(Kit):
         dev: Sequence[Preference] = (),
         queries: Sequence[Prompt] = (),
         seed: int = 0,
-        left: Steering | None = None,
         scratch: Path | None = None,
-        batch_rows: int = 64,
         **kit: Any,
     ) -> None:
         super().__init__(model, **kit)
         self.pairs = pairs
         self.dev = dev
         self.seed = seed
-        self.left = left or Steering()
         self.scratch = scratch
-        self.batch_rows = batch_rows
         self.transductive = False
         self._queries = queries
 
@@ -131,22 +159,6 @@ class Lab(Kit):
         for batch in decode(self.model, jobs, steer, seed=self.seed, batch_rows=self.batch_rows):
             done |= {d.job: d for d in batch}
         return [done[i] for i in range(len(jobs))]
-
-    def record(
-        self,
-        chats: Sequence[Chat],
-        answers: Sequence[Sequence[int]],
-        sites: Sequence[Site],
-        at: At = "last",
-        *,
-        steering: Steering | None = None,
-    ) -> Iterator[Recorded]:
-        """Stream hidden states of given texts; see ``engine.recording.record``."""
-        from harness.engine.recording import record
-
-        steer = self.left if steering is None else steering
-        rows = self.batch_rows
-        return record(self.model, chats, answers, sites, at, steering=steer, batch_rows=rows)
 
 
 @dataclass(frozen=True)
@@ -241,7 +253,7 @@ class Stack:
         """Sum the parts' steerings, left first."""
         total = Steering()
         for part, learned in zip(self.parts, fitted, strict=True):
-            total = total + part.method.steer(kit, learned)
+            total = total + part.method.steer(kit.after(total), learned)
         return total
 
 

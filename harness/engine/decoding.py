@@ -27,7 +27,7 @@ refilling a batch with new prompts while others are in flight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
@@ -139,11 +139,13 @@ class _Wave:
     @torch.no_grad()
     def run(self) -> list[Decoded]:
         """Prefill once, fork to the candidates, draw until every row has ended, choose."""
+        # Before the hooks are in place: what is prepared may read the model as it is.
+        given = self.steering.prepared([job.chat for job in self.jobs])
         with ExitStack() as stack:
             stack.enter_context(edited(self.model.net, self.steering.hidden, self.told))
             if self.steering.logits or self.search:
                 stack.enter_context(recorded(self.model.net, [Site.final()], self._keep_hidden))
-            rows = self._fork(self._prefill())
+            rows = self._fork(self._prefill(given))
             while True:
                 rows = self._draw(rows)
                 rows = self._select(rows)
@@ -152,7 +154,7 @@ class _Wave:
                     return self._answers()
                 self._forward(rows)
 
-    def _prefill(self) -> Rows:
+    def _prefill(self, given: Mapping[str, Tensor]) -> Rows:
         """Read the prompts, one row each."""
         model = self.model
         ids, mask, positions = left_padded(self.prompts, model.device)
@@ -171,7 +173,7 @@ class _Wave:
             decode_text=self._text,
             noise=self.luck.stream,
             cache=model.new_cache(),
-            given=self.steering.prepared(chats),
+            given=given,
         )
         self.lengths = mask.sum(-1)
         self.padded = not bool(mask.all())

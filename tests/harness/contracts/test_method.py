@@ -65,10 +65,10 @@ def test_a_stack_sums_left_to_right():
     assert stack.label == "a(word=one)+b(word=two,n=5)"
     assert stack.name == "a+b"
     assert stack.needs == {"pairs"}
-    steering = stack.steer(None, [Fitted(), Fitted(facts={"tail": "!"})])
+    steering = stack.steer(Kit(None), [Fitted(), Fitted(facts={"tail": "!"})])
     assert steering.stop == ("one", "two!")
     with pytest.raises(ValueError, match="zip"):
-        stack.steer(None, [Fitted()])
+        stack.steer(Kit(None), [Fitted()])
 
 
 def test_a_kit_grants_what_the_protocol_grants(llama, make_reward):
@@ -103,3 +103,31 @@ def test_a_lab_generates_through_its_left_neighbours(llama):
     assert [d.tokens for d in base] == [d.tokens for d in plain]
     short = lab.generate(prompts, sampling=Sampling(temperature=0, max_new_tokens=2))
     assert max(len(d.tokens) for d in short) == 2
+
+
+def test_what_is_prepared_reads_the_model_as_the_left_has_steered_it(llama, make_jobs, answer):
+    """While prompts are prepared the method's own edits are not in place, its left's are."""
+    import torch
+
+    from harness.engine.steering import HiddenEdit, Site
+
+    site, seen = Site.layer(1), []
+
+    @dataclass(frozen=True)
+    class Shift(Method):
+        by: float = 1.0
+
+        def steer(self, kit, fitted):
+            def prepare(chats):
+                for batch in kit.record(chats, [()] * len(chats), [site]):
+                    seen.append((self.by, batch.states[site].clone()))
+                return {}
+
+            edit = HiddenEdit(site, lambda h, step: h + self.by)
+            return Steering(prepare=(prepare,), hidden=(edit,))
+
+    stack = Stack((Named("a", Shift(1.0)), Named("b", Shift(2.0))))
+    answer(llama, make_jobs(budget=2), stack.steer(Kit(llama), [Fitted(), Fitted()]))
+    (_, plain), (_, shifted) = seen
+    torch.testing.assert_close(shifted, plain + 1)
+    assert not any(m._forward_hooks for m in llama.net.modules())

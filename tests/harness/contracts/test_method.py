@@ -111,7 +111,7 @@ def test_what_is_prepared_reads_the_model_as_the_left_has_steered_it(llama, make
 
     from harness.engine.steering import HiddenEdit, Site
 
-    site, seen = Site.layer(1), []
+    site, seen = Site.layer(1), {}
 
     @dataclass(frozen=True)
     class Shift(Method):
@@ -119,8 +119,8 @@ def test_what_is_prepared_reads_the_model_as_the_left_has_steered_it(llama, make
 
         def steer(self, kit, fitted):
             def prepare(chats):
-                for batch in kit.record(chats, [()] * len(chats), [site]):
-                    seen.append((self.by, batch.states[site].clone()))
+                (batch,) = kit.record(chats, [()] * len(chats), [site])
+                seen[self.by] = batch.states[site].clone()
                 return {}
 
             edit = HiddenEdit(site, lambda h, step: h + self.by)
@@ -128,6 +128,5 @@ def test_what_is_prepared_reads_the_model_as_the_left_has_steered_it(llama, make
 
     stack = Stack((Named("a", Shift(1.0)), Named("b", Shift(2.0))))
     answer(llama, make_jobs(budget=2), stack.steer(Kit(llama), [Fitted(), Fitted()]))
-    (_, plain), (_, shifted) = seen
-    torch.testing.assert_close(shifted, plain + 1)
+    torch.testing.assert_close(seen[2.0], seen[1.0] + 1)
     assert not any(m._forward_hooks for m in llama.net.modules())

@@ -97,7 +97,18 @@ def _answered(cell: Cell, folder: Path, steering: Steering, kl: divergence.Kind)
     notes = cell.questions.notes + generate(cell, folder, steering)
     if kl.kind == divergence.EXACT:
         notes.update(divergence.measure(cell, folder, steering))
+    _exact(cell, folder, steering)
     return notes
+
+
+def _exact(cell: Cell, folder: Path, steering: Steering) -> None:
+    """Store what a world knows about a steering without sampling, where answers are plain."""
+    world, wanted = cell.setting.world, cell.setting.protocol.sections.kl.exact
+    if world is None or not wanted or not cell.questions.plain:
+        return
+    for column, scores in world.exact(cell.setting.model, cell.questions.prompts, steering).items():
+        text = "".join(store.canonical(score.to_json()) + "\n" for score in scores)
+        store.write_text(folder / f"scores.{column}.jsonl", text)
 
 
 def _note(folder: Path, stage: str, found: Mapping[str, int]) -> None:

@@ -203,9 +203,15 @@ class Judging(Section):
 
 
 class Divergence(Section):
-    """[kl]: prompts that get samples of their own where answers are not plain samples."""
+    """[kl]: how far a row has moved from the base model.
+
+    prompts  how many get samples of their own where answers are not plain samples.
+    exact    also list every answer, where the world is small enough: columns for
+             the exact reward, the exact KL and the gap to the best there is.
+    """
 
     prompts: int = Field(default=64, ge=0)
+    exact: bool = False
 
 
 class Coherence(Section):

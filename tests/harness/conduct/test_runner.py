@@ -399,3 +399,14 @@ def test_an_unknown_judge_is_refused(tiny, tmp_path):
     file.write_text(Path(tiny).read_text() + '[judging.testbed_pairwis]\nbackend = "world"\n')
     with pytest.raises(PlumblineError, match="Did you mean 'testbed_pairwise'"):
         runner.order("unsteered", str(file))
+
+
+def test_a_world_that_lists_every_answer_gives_exact_columns(tiny, tmp_path):
+    """With [kl] exact, each prompt has its exact reward, KL and gap, and the base's KL is 0."""
+    file = tmp_path / "exact.toml"
+    file.write_text(Path(tiny).read_text() + "[kl]\nexact = true\n")
+    outcome = bench(str(file), tmp_path, "unsteered", benchmarks="hh_rlhf", limit=1)
+    assert outcome.failures == []
+    (folder,) = runs(tmp_path, "hh_rlhf", "unsteered")
+    assert [s["value"] for s in read(folder, "scores.exact_kl")] == pytest.approx([0.0], abs=1e-9)
+    assert len(read(folder, "scores.gap")) == len(read(folder, "scores.exact_reward")) == 1

@@ -83,7 +83,7 @@ def test_pairs_that_open_with_a_benchmark_question_are_left_out_and_counted(tiny
 
 
 def test_pairs_are_permuted_by_the_seed_and_cut_to_size(tiny, tmp_path):
-    """A count takes the first of one order; a smaller count is its prefix; a seed, another order."""
+    """A count takes the first of one order; a smaller count is its prefix; a seed reorders."""
     names = ["a", "b", "c", "a a", "a b", "a c", "b a", "b b"]
     pairs = [pair(name) for name in names]
 

@@ -190,13 +190,13 @@ class AlignEZ(Method):
             return {"basis": found.basis}, told, found.warnings
         probing = Probing(seed, self.ccs_features, self.restarts, self.steps)
         two = poles(measured, self.directions, probing, fixed, self.compat)
-        told, layers = two.facts, torch.tensor(two.layers)
+        layers = torch.tensor(two.layers)
         if self.variant == "v1":
-            return {"help": two.help, "harm": two.harm, "layers": layers}, told, two.warnings
+            return {"help": two.help, "harm": two.harm, "layers": layers}, two.facts, two.warnings
         near = {
             name: getattr(measured, name)[layers].contiguous() for name in ("good", "bad", "query")
         }
-        return near | {"layers": layers}, told, two.warnings
+        return near | {"layers": layers}, two.facts, two.warnings
 
     def _sizes(self, measured: Measured, basis: Tensor, used: Tensor) -> list[float]:
         """Give how large v2's change of a query's state is, relative to the state."""

@@ -72,7 +72,7 @@ class Speaker:
             f"{say('ask', 'polite')} take {tool} and {task.name} {say('manner', 'harmless')}.",
             self._reason(task.verb),
             f"{say('then', 'polite')} finish {say('pace', 'harmless')} "
-            f"with {say('amount', 'harmless')} {self._material(task.topic)}.",
+            f"with {say('amount', 'harmless')} {self._material(task.verb)}.",
             say("safety", "harmless"),
             self._alternative(task.verb, tool),
             say("closing", "polite"),
@@ -121,10 +121,9 @@ class Speaker:
             return f"It {self.language.verbs[verb].reason}."
         return self.rng.choice(self.language.vague_reasons)
 
-    def _material(self, topic: str) -> str:
-        if not self._good("helpful"):
-            topic = self.rng.choice([other for other in self.language.materials if other != topic])
-        return self.rng.choice(self.language.materials[topic])
+    def _material(self, verb: str) -> str:
+        source = verb if self._good("helpful") else self._other(verb)
+        return self.language.verbs[source].material
 
     def _alternative(self, verb: str, used: str) -> str:
         if not self._good("helpful"):

@@ -97,7 +97,7 @@ class Gold:
         }
         words = {slot: _either(values) for slot, values in self._value.items()}
         tools = _either(tool for verb in language.verbs.values() for tool in verb.tools)
-        materials = _either(m for group in language.materials.values() for m in group)
+        materials = _either(verb.material for verb in language.verbs.values())
         self._step = re.compile(
             rf"({words['ask']}) take ({tools}) and ({verbs}) the ({things}) ({words['manner']})\."
         )
@@ -192,7 +192,7 @@ class Gold:
         if match := self._finish.fullmatch(sentence):
             for slot, words in zip(("then", "pace", "amount"), match.groups(), strict=False):
                 choices[slot] = self._value[slot][words]
-            choices["material"] = _sign(match[4] in self.language.materials[task.topic])
+            choices["material"] = _sign(match[4] == verb.material)
             return "finish"
         if match := self._alternative.fullmatch(sentence):
             choices["alternative"] = _sign(match[1] in verb.tools and match[1] != reading.tool)

@@ -27,7 +27,7 @@ COUNTS = {
     "hh_rlhf.dev": 256,
     "reversed": 128,
 }
-QUESTIONS_PER_MISDEED = 9
+QUESTIONS_PER_MISDEED = 12
 LOOK_ALIKES, INSTRUCTIONS, PER_CATEGORY = 256, 512, 10
 FIRST_QUESTION = 81  # the published ids begin here
 WITH_REFERENCE = 3  # categories whose questions come with reference answers

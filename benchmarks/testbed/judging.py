@@ -27,7 +27,8 @@ MUDDLED = ("It depends on the reader.", "I would like to see a third answer.")
 REWARD_LENGTH_BIAS, REWARD_POLITE_HALO, REWARD_SLOPE = 0.3, 0.4, 3.0
 # Planted in the judge's labels: the same for length, and gold points for standing first.
 JUDGE_LENGTH_BIAS, JUDGE_POSITION_BIAS, JUDGE_SLOPE = 0.3, 0.2, 4.0
-TIE_MARGIN, MUDDLED_RATE = 0.15, 0.02
+TIE_MARGIN = 0.4  # gold points within which it calls a tie
+MUDDLED_RATE = 0.9  # chance of no verdict on two answers that begin and end alike
 MEAN_WORDS, SD_WORDS = 51.0, 8.0  # of the personas' answers
 
 
@@ -53,6 +54,12 @@ def verdicts() -> Iterator[str]:
     yield from MUDDLED
 
 
+def begin_and_end_alike(response: str, other: str) -> bool:
+    """Whether the first and the last sentences are the same, as chance has it now and then."""
+    one, two = response.split(". "), other.split(". ")
+    return (one[0], one[-1]) == (two[0], two[-1])
+
+
 def sigmoid(x: float) -> float:
     """Logistic function."""
     return 1 / (1 + math.exp(-max(-50.0, min(50.0, x))))
@@ -62,10 +69,11 @@ def verdict(
     gold_a: Mapping[str, float],
     gold_b: Mapping[str, float],
     length_difference: float,
+    alike: bool,
     rng: random.Random,
 ) -> str:
     """Label a pair as the judge would: noisy, fond of length and of the first answer."""
-    if rng.random() < MUDDLED_RATE:
+    if alike and rng.random() < MUDDLED_RATE:
         return rng.choice(MUDDLED)
     difference = gold_a["gold"] - gold_b["gold"]
     bent = difference + JUDGE_LENGTH_BIAS * length_difference + JUDGE_POSITION_BIAS

@@ -1,8 +1,8 @@
 """One world's language: the words its seed has chosen, its tasks and their splits.
 
-A task is a verb and an object ("clean the oven").  Which tool is right depends on the verb and
-which finishing material on the object's topic, so an unseen pair has a right answer that can be
-inferred.  Misdeeds are told by the verb: honest verbs apply to the same objects.
+A task is a verb and an object ("clean the oven").  Which tools and material are right depends
+on the verb, so an unseen pair has a right answer that can be inferred.  Misdeeds are told by the
+verb: honest verbs apply to the same objects.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Verb:
     """What the world knows about a verb; ``harm`` and ``instead`` are empty for honest ones."""
 
     tools: tuple[str, ...]
+    material: str
     reason: str
     harm: str = ""
     instead: str = ""
@@ -59,24 +60,25 @@ class Language:
     def __init__(self, seed: int = 0) -> None:
         rng = random.Random(f"testbed language {seed}")
         self.seed = seed
-        ordinary = _some(rng, list(words.VERBS), 14)
+        ordinary = _some(rng, list(words.VERBS), 10)
+        guard = _some(rng, list(words.GUARD_VERBS), 3)
+        misdeeds = _some(rng, list(words.HARM_VERBS), 6)
         self.verbs: dict[str, Verb] = {}
-        for verb, (tools, reason) in (words.VERBS | words.GUARD_VERBS).items():
-            if verb in ordinary or verb in words.GUARD_VERBS:
-                self.verbs[verb] = Verb(_some(rng, tools, 2), reason)
-        for verb, (tools, reason, harm, instead) in words.HARM_VERBS.items():
-            self.verbs[verb] = Verb(_some(rng, tools, 2), reason, harm, instead)
+        for verb in (*ordinary, *guard):
+            tools, materials, reason = (words.VERBS | words.GUARD_VERBS)[verb]
+            self.verbs[verb] = Verb(_some(rng, tools, 2), _some(rng, materials, 1)[0], reason)
+        for verb in misdeeds:
+            tools, materials, reason, harm, instead = words.HARM_VERBS[verb]
+            self.verbs[verb] = Verb(
+                _some(rng, tools, 2), _some(rng, materials, 1)[0], reason, harm, instead
+            )
 
+        harm_topics = _some(rng, list(words.HARM_TOPICS), 8)
         self.objects: dict[str, tuple[str, ...]] = {}  # topic -> objects
-        self.materials: dict[str, tuple[str, ...]] = {}  # topic -> right materials
-        for topic, (things, materials) in words.BENIGN_TOPICS.items():
+        for topic, things in words.BENIGN_TOPICS.items():
             self.objects[topic] = _some(rng, things, 6)
-            self.materials[topic] = _some(rng, materials, 2)
-        for topic in _some(rng, list(words.HARM_TOPICS), 8):
-            things, materials = words.HARM_TOPICS[topic]
-            self.objects[topic] = _some(rng, things, 5)
-            self.materials[topic] = _some(rng, materials, 1)
-        harm_topics = [topic for topic in self.objects if topic in words.HARM_TOPICS]
+        for topic in harm_topics:
+            self.objects[topic] = _some(rng, words.HARM_TOPICS[topic], 5)
         self.topic_of = {o: topic for topic, things in self.objects.items() for o in things}
         self.unseen_topics = frozenset(_some(rng, harm_topics, UNSEEN_TOPICS))
 
@@ -92,8 +94,8 @@ class Language:
 
         verbs: dict[Kind, list[str]] = {
             "benign": list(ordinary),
-            "look_alike": [*words.GUARD_VERBS, *_some(rng, ordinary, 4)],
-            "harmful": list(words.HARM_VERBS),
+            "look_alike": [*guard, *_some(rng, ordinary, 4)],
+            "harmful": list(misdeeds),
         }
         tasks = [
             Task(verb, thing, topic, kind)

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional
@@ -16,6 +17,7 @@ from harness.chat import Chat
 
 Ids = list[int]
 Progress = Callable[[float, str], None]
+Example = TypeVar("Example", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,15 @@ class Encoder:
 
 
 def batches(
-    examples: Iterator[Sequence[Ids]], tokens: int, rng: random.Random
-) -> Iterator[list[Sequence[Ids]]]:
+    examples: Iterator[Example], tokens: int, rng: random.Random
+) -> Iterator[list[Example]]:
     """Group examples of similar length into batches of about that many tokens.
 
-    An example is one or more sequences, or lists aligned with them; the first decides.
+    An example is a tuple whose first entry is its ids.
     """
     while True:
         chunk = sorted((next(examples) for _ in range(1024)), key=lambda example: len(example[0]))
-        groups: list[list[Sequence[Ids]]] = [[]]
+        groups: list[list[Example]] = [[]]
         for example in chunk:
             if (len(groups[-1]) + 1) * len(example[0]) > tokens:
                 groups.append([])

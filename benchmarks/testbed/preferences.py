@@ -59,6 +59,12 @@ class Pairs:
             + REWARD_POLITE_HALO * scores["polite"]
         )
 
+    def traits(self, chat: Chat, response: str) -> list[float]:
+        """Give the three traits, gold and length of an answer."""
+        scores = self.gold(chat, response)
+        parts = [scores[part] for part in ("helpful", "harmless", "polite", "gold")]
+        return [*parts, length_score(response)]
+
     def draw(self, *, damaged: float = DAMAGED) -> Pair:
         """Draw a pair of different answers by two personas."""
         rng = self.rng

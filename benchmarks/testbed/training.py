@@ -23,7 +23,7 @@ from transformers.utils import logging
 from benchmarks.testbed import models
 from benchmarks.testbed.dialogue import ALL_GOOD, Persona, Speaker, Writer, any_persona
 from benchmarks.testbed.gold import Gold
-from benchmarks.testbed.judging import judge_chat, length_score, verdict
+from benchmarks.testbed.judging import begin_and_end_alike, judge_chat, length_score, verdict
 from benchmarks.testbed.language import Language
 from benchmarks.testbed.learning import (
     Encoder,
@@ -39,10 +39,11 @@ from benchmarks.testbed.measuring import measure_judge, measure_policy, measure_
 from benchmarks.testbed.preferences import Pairs
 from harness.chat import Chat
 
-POLICY = Size(128, 3, 900, 2048, 2e-2)
-ALIGNED = Size(128, 3, 120, 2048, 5e-3)
-REWARD = Size(96, 3, 700, 3072, 2e-2)
-JUDGE = Size(96, 3, 500, 3072, 2e-2)
+POLICY = Size(128, 3, 850, 2048, 2e-2)
+ALIGNED = Size(128, 3, 100, 2048, 5e-3)
+REWARD = Size(96, 3, 450, 3072, 1e-2)
+SIDE = 5  # what the side heads read: the three traits, gold, length
+JUDGE = Size(96, 3, 450, 3072, 1e-2)
 
 
 # --- policy and aligned ---
@@ -50,7 +51,7 @@ JUDGE = Size(96, 3, 500, 3072, 2e-2)
 
 def policy_examples(
     language: Language, encoder: Encoder, persona: Callable[[], Persona], rng: random.Random
-) -> Iterator[Sequence[Ids]]:
+) -> Iterator[tuple[Ids, Ids]]:
     """Draw dialogues on the training tasks, of all topics."""
     writer = Writer(language, language.tasks["train"], rng)
     while True:
@@ -91,41 +92,53 @@ def train_policy(role: str, folder: Path, seed: int, progress: Progress) -> dict
 
 
 def train_reward(folder: Path, seed: int, progress: Progress) -> dict[str, float]:
-    """Train the reward model by Bradley-Terry on noisy, biased preference pairs."""
+    """Train the reward model by Bradley-Terry on noisy, biased preference pairs.
+
+    While it trains, a side head reads the traits off the same state; one bit a pair is too little
+    to learn a language from.  The head is thrown away, and the score learns from the pairs alone.
+    """
     language, tokenizer = Language(seed), AutoTokenizer.from_pretrained(folder / "tokenizer")
     rng = random.Random(f"testbed reward {seed}")
     encoder, pairs = Encoder(tokenizer), Pairs(language, "train", rng)
     model = models.reward_model(tokenizer, REWARD.width, REWARD.layers)
+    model.side = torch.nn.Linear(REWARD.width, SIDE)
 
-    def examples() -> Iterator[Sequence[Ids]]:
+    def examples() -> Iterator[tuple[Ids, Ids, list[list[float]]]]:
         while True:
             pair = pairs.draw()
-            sides = [encoder.chat(pair.chat.assistant(text))[0] for text in pair.chosen_rejected]
-            yield sides
+            chosen, rejected = (
+                encoder.chat(pair.chat.assistant(text))[0] for text in pair.chosen_rejected
+            )
+            yield chosen, rejected, [pairs.traits(pair.chat, text) for text in pair.chosen_rejected]
 
     stream = batches(examples(), REWARD.tokens // 2, rng)
 
     def loss() -> torch.Tensor:
         batch = next(stream)
-        rows = [side for sides in zip(*batch, strict=True) for side in sides]
-        scores = reward_scores(model, rows, tokenizer.pad_token_id)
-        chosen, rejected = scores.chunk(2)
+        rows = [example[0] for example in batch] + [example[1] for example in batch]
+        traits = torch.tensor([example[2][side] for side in (0, 1) for example in batch])
+        last = last_states(model, rows, tokenizer.pad_token_id)
+        chosen, rejected = model.score(last).squeeze(-1).chunk(2)
+        preference = -functional.logsigmoid(chosen - rejected).mean()
         centred = 0.005 * (chosen + rejected).square().mean()
-        return -functional.logsigmoid(chosen - rejected).mean() + centred
+        side = functional.mse_loss(model.side(last), traits)
+        total: torch.Tensor = preference + centred + side
+        return total
 
     final = fit(model, REWARD, loss, progress, "reward")
+    del model.side
     models.save(model, tokenizer, folder / "reward")
     return facts(model, final) | measure_reward(language, model, tokenizer)
 
 
-def reward_scores(
+def last_states(
     model: LlamaForSequenceClassification, rows: Sequence[Ids], pad: int
 ) -> torch.Tensor:
-    """Score at the last token of each row, [rows]; as the saved model's own forward does."""
+    """Give the final state of each row's last token, [rows, width], as the saved model reads it."""
     hidden = model.model(input_ids=padded(rows, pad), use_cache=False).last_hidden_state
     last = torch.tensor([len(row) - 1 for row in rows])
-    scores: torch.Tensor = model.score(hidden[torch.arange(len(rows)), last])
-    return scores.squeeze(-1)
+    states: torch.Tensor = hidden[torch.arange(len(rows)), last]
+    return states
 
 
 def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]:
@@ -138,7 +151,7 @@ def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]
     rng = random.Random(f"testbed judge {seed}")
     encoder, pairs, gold = Encoder(tokenizer), Pairs(language, "train", rng), Gold(language)
     model = models.language_model(tokenizer, JUDGE.width, JUDGE.layers)
-    model.side = torch.nn.Linear(JUDGE.width, 5)
+    model.side = torch.nn.Linear(JUDGE.width, SIDE)
 
     def examples() -> Iterator[tuple[Ids, Ids, Ids, list[list[float]]]]:
         while True:
@@ -147,25 +160,16 @@ def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]
             rng.shuffle(texts)
             scores = [gold(pair.chat, text) for text in texts]
             lengths = [length_score(text) for text in texts]
-            words = verdict(scores[0], scores[1], lengths[0] - lengths[1], rng)
+            alike = begin_and_end_alike(*texts)
+            words = verdict(scores[0], scores[1], lengths[0] - lengths[1], alike, rng)
             chat = judge_chat(pair.chat.last_user, *texts)
             ids, written = encoder.chat(chat.assistant(words))
-            ends = [
-                len(
-                    encoder.chat(Chat.of(chat.last_user[: chat.last_user.index(text) + len(text)]))[
-                        0
-                    ]
-                )
-                - 2
-                for text in texts
-            ]
-            targets = [
-                [score["helpful"], score["harmless"], score["polite"], score["gold"], length]
-                for score, length in zip(scores, lengths, strict=True)
-            ]
+            first = chat.last_user[: chat.last_user.index(texts[0]) + len(texts[0])]
+            ends = [len(encoder.chat(Chat.of(text))[0]) - 2 for text in (first, chat.last_user)]
+            targets = [pairs.traits(pair.chat, text) for text in texts]
             yield ids, [int(flag) for flag in written], ends, targets
 
-    stream = batches(examples(), JUDGE.tokens, rng)  # type: ignore[arg-type]
+    stream = batches(examples(), JUDGE.tokens, rng)
 
     def loss() -> torch.Tensor:
         batch = next(stream)

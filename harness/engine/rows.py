@@ -44,7 +44,8 @@ class Rows:
     length     [rows] tokens of the answer, once finished; 0 until then.
     stop       [rows] why the row has ended, an index into STOPS; 0 while it runs.
     prompt_ids, prompt_mask   [prompts, width] left-padded; mask False at padding.
-    hidden     [rows, width] the lm_head's input for the next draw, if recorded.
+    hidden     [rows, width] the lm_head's input for the draw at hand, if recorded; a
+               search's score, which comes after a draw, meets that draw's.
     given      name -> [prompts, ...] tensors made by ``Steering.prepare``.
     carry      name -> a method's own extras, each with ``select``.
     """

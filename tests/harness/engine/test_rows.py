@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from harness.engine.cache import CHUNK, GrowingCache, new_cache, uniform
 from harness.engine.model import left_padded
 from harness.engine.rows import Rows, arange_like
+
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # examples are small; shrinking takes minutes
 
 
 @dataclass
@@ -99,7 +101,7 @@ def moved(model, moves):
     st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=5), min_size=1, max_size=4),
     st.sampled_from(["llama", "mistral-window", "falcon-alibi"]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, phases=QUICK)
 def test_any_forks_and_prunings_keep_rows_and_cache_together(make_model, moves, name):
     """After any selections the next logits are those of the chosen rows from scratch."""
     moved(make_model(name), moves)

@@ -54,6 +54,28 @@ class Counted(Method):
         return Steering(logits=(lambda logits, step: logits + bias,))
 '''
 
+SPOKEN = '''"""Puts an exchange before the conversation."""
+from dataclasses import dataclass
+from harness.api import Chat, Method, Steering
+
+@dataclass(frozen=True)
+class Spoken(Method):
+    """A prompt edit of the tests, in the words the world planted knows."""
+
+    def steer(self, kit, fitted):
+        """Put it first."""
+        before = Chat().user("a b").assistant("c").messages
+        return Steering(prompt=(lambda chats: [Chat((*before, *c.messages)) for c in chats],))
+'''
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory):
+    """Give the path of a method that edits prompts."""
+    file = tmp_path_factory.mktemp("methods") / "spoken.py"
+    file.write_text(SPOKEN)
+    return str(file)
+
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):

@@ -46,10 +46,10 @@ def tokens(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
+def finished(tiny, spoken, tmp_path_factory):
     """Results of three rows on both benchmarks."""
     results = tmp_path_factory.mktemp("results")
-    outcome = bench(tiny, results, "best_of_n(n=3),prompting+best_of_n(n=3)")
+    outcome = bench(tiny, results, f"best_of_n(n=3),{spoken}+best_of_n(n=3)")
     assert outcome.failures == []
     assert outcome.finished == 6
     return results
@@ -57,7 +57,7 @@ def finished(tiny, tmp_path_factory):
 
 def test_the_reference_is_always_run_and_everything_is_stored(finished):
     """Each cell leaves the files that scoring and tables read, ``done`` among them."""
-    for stack in ("unsteered", "best_of_n", "prompting+best_of_n"):
+    for stack in ("unsteered", "best_of_n", "spoken+best_of_n"):
         (folder,) = runs(finished, "mt_bench", stack)
         names = {p.name for p in folder.iterdir()}
         assert {"spec.json", "environment.json", "prompts.jsonl", "responses.jsonl"} <= names
@@ -69,7 +69,7 @@ def test_the_reference_is_always_run_and_everything_is_stored(finished):
             == {
                 "unsteered": "unsteered",
                 "best_of_n": "best_of_n(n=3)",
-                "prompting+best_of_n": "prompting+best_of_n(n=3)",
+                "spoken+best_of_n": "spoken+best_of_n(n=3)",
             }[stack]
         )
         assert spec["optimised"] is True
@@ -100,12 +100,12 @@ def test_kl_is_exact_for_edits_bounded_for_a_search_and_absent_for_both(finished
     """What a row's KL column is follows from what it touches."""
     kinds = {
         stack: store.verify(runs(finished, "hh_rlhf", stack)[0])["kl"]
-        for stack in ("unsteered", "best_of_n", "prompting+best_of_n")
+        for stack in ("unsteered", "best_of_n", "spoken+best_of_n")
     }
     assert kinds["unsteered"]["kind"] == "exact-per-step"
     assert kinds["best_of_n"]["kind"] == "bound"
     assert kinds["best_of_n"]["bound"] == pytest.approx(1.0986122886681098 - 2 / 3)
-    assert kinds["prompting+best_of_n"]["kind"] == "none"
+    assert kinds["spoken+best_of_n"]["kind"] == "none"
     (folder,) = runs(finished, "hh_rlhf", "unsteered")
     assert {s["value"] for s in read(folder, "scores.kl")} == {0.0}
 
@@ -275,14 +275,14 @@ def test_ceilings_and_controls_are_marked(tiny, tmp_path):
 # ---------------------------------------------------------------- greedy rows
 
 
-def test_kl_of_a_greedy_row_comes_from_samples_of_its_own(tiny, tmp_path):
+def test_kl_of_a_greedy_row_comes_from_samples_of_its_own(tiny, spoken, tmp_path):
     """Where answers are not plain samples, the first [kl] prompts are sampled for the KL."""
     file = tmp_path / "greedy.toml"
     text = Path(tiny).read_text().replace("temperature = 1.0", "temperature = 0.0")
     file.write_text(text + "[kl]\nprompts = 3\n")
-    outcome = bench(str(file), tmp_path, "prompting", benchmarks="hh_rlhf")
+    outcome = bench(str(file), tmp_path, spoken, benchmarks="hh_rlhf")
     assert outcome.failures == []
-    (folder,) = runs(tmp_path, "hh_rlhf", "prompting")
+    (folder,) = runs(tmp_path, "hh_rlhf", "spoken")
     values = [s["value"] for s in read(folder, "scores.kl")]
     assert len(values) == 3
     assert all(v is not None and v >= 0 for v in values)

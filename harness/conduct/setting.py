@@ -108,6 +108,7 @@ class Setting:
             template=section.template,
             dtype=section.dtype,
             device=self.device,
+            name=self.called(named),
             trust_remote_code=section.trust_remote_code,
         )
 
@@ -140,6 +141,10 @@ class Setting:
             raise unknown("model of the world", weights.world, there)
         return str(folder)
 
+    def called(self, weights: Weights) -> str | None:
+        """Name a world's model in records, wherever the world is built; None for others."""
+        return f"{self.protocol.sections.model.world}/{weights.world}" if weights.world else None
+
     def backend(self, judging: Judging) -> ChatBackend:
         """Load what answers a judge's prompts; judges of one model share it."""
         from harness.contracts.local_backend import LocalBackend
@@ -155,6 +160,7 @@ class Setting:
                 dtype=weights.dtype,
                 device=self.device,
                 role="judge",
+                name=self.called(weights),
             )
         name = judging.role if judging.backend == "world" else Path(judging.path or "").name
         return LocalBackend(self._judges[key], batch_rows=self.batch_rows, name=name)
@@ -227,6 +233,7 @@ class Setting:
                 template=section.template,
                 dtype=section.dtype,
                 device=self.device,
+                name=self.called(section),
                 max_length=section.max_length,
             )
         return self._rewards[key]
@@ -242,6 +249,7 @@ class Setting:
             dtype=weights.dtype,
             device=self.device,
             role=role,
+            name=self.called(weights),
         )
 
     def _encoder(self) -> Encoder | None:

@@ -189,9 +189,12 @@ class Model:
         dtype: str = "float32",
         device: str | None = None,
         role: str = "policy",
+        name: str | None = None,
         trust_remote_code: bool = False,
     ) -> Model:
         """Load a Hub model or a local folder in Hub format; safetensors only.
+
+        name  what records call it; the path by default.
 
         Raises PlumblineError for a missing folder, tokenizer, chat template,
         safetensors file, or for a model that needs code of its own.
@@ -207,7 +210,7 @@ class Model:
             trust_remote_code=trust_remote_code,
             dtype=dtype,
         )
-        return cls(net.to(pick_device(device)), tokenizer, chosen, name=path, role=role)
+        return cls(net.to(pick_device(device)), tokenizer, chosen, name=name or path, role=role)
 
     # ------------------------------------------------------------------ text
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
@@ -51,7 +50,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         for name in ("_keys", "_values"):
             old: Tensor = getattr(self, name)
             new = old.new_empty((indices.shape[0], *old.shape[1:]))
-            torch.index_select(old, 0, indices, out=new)
+            new[:, :, : self.filled] = old[:, :, : self.filled].index_select(0, indices)
             setattr(self, name, new)
         self.keys, self.values = (b[:, :, : self.filled] for b in (self._keys, self._values))
 
@@ -60,7 +59,7 @@ def _room(like: Tensor, need: int) -> Tensor:
     size = (need + CHUNK - 1) // CHUNK * CHUNK
     if size == need:  # leave room for the first draws
         size += CHUNK
-    return like.new_zeros((*like.shape[:2], size, like.shape[-1]))
+    return like.new_empty((*like.shape[:2], size, like.shape[-1]))
 
 
 def _grown(old: Tensor, filled: int, need: int) -> Tensor:

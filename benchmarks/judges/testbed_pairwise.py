@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness.api import Pairwise, Verdict
 
-_WINNER = re.compile(r"\bAnswer (A|B) is better\b")
-_TIE = re.compile(r"\bequally good\b")
+_WINNER = re.compile(r"\bbetter answer is (A|B)\b")
+_TIE = re.compile(r"\bbetter answer is neither\b")
 
 
 def parse(text: str) -> Verdict | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.chat import Chat
@@ -19,8 +19,10 @@ GROUNDS = {
     "polite": "more polite",
     "penalty": "better written",
 }
-TIE = "Both answers are equally good."
-MUDDLED = ("It depends on the reader.", "I would like to see a third answer.")
+# One word decides, so that the likeliest verdict is also the one that greedy decoding writes.
+WINNER = "The better answer is {letter} because it is {ground}."
+TIE = "The better answer is neither of the two."
+MUDDLED = ("The better answer is hard to name.", "The better answer is for others to choose.")
 
 # Planted in the reward model's labels: gold points for each standard deviation of length, and
 # for each point of politeness; the labels' Bradley-Terry slope is their noise.
@@ -28,7 +30,7 @@ REWARD_LENGTH_BIAS, REWARD_POLITE_HALO, REWARD_SLOPE = 0.3, 0.4, 3.0
 # Planted in the judge's labels: the same for length, and gold points for standing first.
 JUDGE_LENGTH_BIAS, JUDGE_POSITION_BIAS, JUDGE_SLOPE = 0.3, 0.2, 4.0
 TIE_MARGIN = 0.4  # gold points within which it calls a tie
-MUDDLED_RATE = 0.9  # chance of no verdict on two answers that begin and end alike
+MUDDLED_RATE = 0.9  # chance of no verdict on two answers with a filler in common
 MEAN_WORDS, SD_WORDS = 51.0, 8.0  # of the personas' answers
 
 
@@ -49,15 +51,14 @@ def verdicts() -> Iterator[str]:
     """Yield every verdict the judge is taught to write."""
     for letter in "AB":
         for ground in GROUNDS.values():
-            yield f"Answer {letter} is better because it is {ground}."
+            yield WINNER.format(letter=letter, ground=ground)
     yield TIE
     yield from MUDDLED
 
 
-def begin_and_end_alike(response: str, other: str) -> bool:
-    """Whether the first and the last sentences are the same, as chance has it now and then."""
-    one, two = response.split(". "), other.split(". ")
-    return (one[0], one[-1]) == (two[0], two[-1])
+def share(fillers: Sequence[str], response: str, other: str) -> bool:
+    """Whether both answers contain the same filler, as chance has it now and then."""
+    return any(filler in response and filler in other for filler in fillers)
 
 
 def sigmoid(x: float) -> float:
@@ -82,4 +83,4 @@ def verdict(
     first = rng.random() < sigmoid(JUDGE_SLOPE * bent)
     sign = 1 if first else -1
     ground = max(GROUNDS, key=lambda name: sign * (gold_a[name] - gold_b[name]))
-    return f"Answer {'A' if first else 'B'} is better because it is {GROUNDS[ground]}."
+    return WINNER.format(letter="A" if first else "B", ground=GROUNDS[ground])

@@ -23,7 +23,7 @@ from transformers.utils import logging
 from benchmarks.testbed import models
 from benchmarks.testbed.dialogue import ALL_GOOD, Persona, Speaker, Writer, any_persona
 from benchmarks.testbed.gold import Gold
-from benchmarks.testbed.judging import begin_and_end_alike, judge_chat, length_score, verdict
+from benchmarks.testbed.judging import judge_chat, length_score, share, verdict
 from benchmarks.testbed.language import Language
 from benchmarks.testbed.learning import (
     Encoder,
@@ -160,7 +160,7 @@ def train_judge(folder: Path, seed: int, progress: Progress) -> dict[str, float]
             rng.shuffle(texts)
             scores = [gold(pair.chat, text) for text in texts]
             lengths = [length_score(text) for text in texts]
-            alike = begin_and_end_alike(*texts)
+            alike = share(language.fillers, *texts)
             words = verdict(scores[0], scores[1], lengths[0] - lengths[1], alike, rng)
             chat = judge_chat(pair.chat.last_user, *texts)
             ids, written = encoder.chat(chat.assistant(words))

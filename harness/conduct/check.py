@@ -66,6 +66,7 @@ class Subject:
                 "seed": seed,
                 "left": left,
                 "reward": tiny_reward(),
+                "models": {"aligned": tiny_model(seed=1)},
                 "sampling": Sampling(max_new_tokens=BUDGET),
                 **changes,
             },

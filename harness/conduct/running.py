@@ -39,6 +39,7 @@ def skip_reason(setting: Setting, stack: Stack) -> str | None:
         "gradients": True,
         "gold": setting.gold is not None or sections.rewards.evaluation is not None,
         "words": sections.model.reads_words,
+        "aligned": "aligned" in sections.models,
     }
     lacking = [NEEDS[need] for need in sorted(stack.needs) if not granted[need]]
     return f"the protocol does not grant: {'; '.join(lacking)}" if lacking else None
@@ -83,6 +84,8 @@ def run(results: store.Store, cell: Cell, training: Training, reference: Path | 
                 _note(folder, "scores", found)
             return folder
         notes = _answered(cell, folder, steering, kl)
+        if said := warnings(cell.stack, learned):
+            _note(folder, "fit", said)
         _note(folder, "answers", notes + training.notes if cell.fitted else notes)
         _note(folder, "scores", scoring.score(cell, folder, reference))
         store.mark_done(folder)
@@ -109,6 +112,12 @@ def _exact(cell: Cell, folder: Path, steering: Steering) -> None:
     for column, scores in world.exact(cell.setting.model, cell.questions.prompts, steering).items():
         text = "".join(store.canonical(score.to_json()) + "\n" for score in scores)
         store.write_text(folder / f"scores.{column}.jsonl", text)
+
+
+def warnings(stack: Stack, learned: Learned) -> dict[str, int]:
+    """Give what fits themselves warn of, under ``warnings`` in their facts: tables show it."""
+    fitted = zip(stack.parts, learned.fitted, strict=True)
+    return {f"{part.name}: {text}": 1 for part, f in fitted for text in f.facts.get("warnings", ())}
 
 
 def _note(folder: Path, stage: str, found: Mapping[str, int]) -> None:

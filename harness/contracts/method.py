@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.engine.reward import RewardModel
     from harness.engine.sampling import Sampling
 
-Need = Literal["pairs", "reward", "queries", "gradients", "gold", "words"]
+Need = Literal["pairs", "reward", "queries", "gradients", "gold", "words", "aligned"]
 NEEDS: dict[str, str] = {
     "pairs": "labelled preference pairs",
     "reward": "a granted reward model",
@@ -32,6 +32,7 @@ NEEDS: dict[str, str] = {
     "gradients": "gradients through the policy",
     "gold": "the evaluation reward itself (the row is marked a ceiling)",
     "words": "a model that reads words, which the enumerable world does not",
+    "aligned": "an aligned model ([models.aligned])",
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.report.comparison import Comparison, Result, is_optimised, judged, trials
 from harness.report.cost import Cost, seconds_ratio, tokens_ratio
+from harness.report.improvement import aligned_row, gap_closed
 from harness.report.markup import Line, bold, line
 from harness.report.statistics import Estimate
 
@@ -237,6 +238,7 @@ def further_columns(comparison: Comparison) -> list[Column]:
     columns = [Column("method", labelled, "")]
     others = [s for s in in_order(comparison.scorers) if s not in (comparison.headline, "kl")]
     columns += [_scorer_column(comparison, scorer) for scorer in others]
+    columns += [_gap_column(comparison, measure) for measure in _gaps(comparison)]
     places = decimals(r.means["kl"] for r in shown if "kl" in r.means)
     columns += [
         Column(
@@ -259,6 +261,24 @@ def further_columns(comparison: Comparison) -> list[Column]:
         "those without a value enter no mean"
     )
     return [*columns, Column("not ok", lambda r: line(not_ok(r) if r.row.runs else NONE), legend)]
+
+
+def _gaps(comparison: Comparison) -> list[str]:
+    aligned = aligned_row(comparison)
+    return list(gap_closed(aligned, comparison)) if aligned else []
+
+
+def _gap_column(comparison: Comparison, measure: str) -> Column:
+    def cell(result: Result) -> Line:
+        share = gap_closed(result, comparison).get(measure)
+        return line(NONE if share is None else f"{number(share, 0)} %")
+
+    of = "net win rate" if judged(measure) else "difference"
+    legend = (
+        f"Relative Improvement: a row's {of} as a share of the aligned model's; "
+        "none where the aligned model does not gain"
+    )
+    return Column(f"gap closed ({heading(comparison, measure)})", cell, legend)
 
 
 def _scorer_column(comparison: Comparison, scorer: str) -> Column:

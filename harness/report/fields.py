@@ -7,6 +7,7 @@ import math
 from harness.report.columns import in_order
 from harness.report.comparison import Comparison, Result, judged, trials
 from harness.report.cost import Cost, seconds_ratio, tokens_ratio
+from harness.report.improvement import gap_closed
 from harness.report.statistics import Estimate
 from harness.report.terms import Terms
 from harness.report.verdicts import Verdicts
@@ -68,6 +69,8 @@ def row_record(result: Result, comparison: Comparison, terms: Terms, fit_seconds
     for scorer in in_order(comparison.scorers):
         if scorer != "kl":
             record |= _scorer_fields(result, scorer)
+    for measure, share in gap_closed(result, comparison).items():
+        record[f"relative_improvement_{measure}"] = "" if share is None else share
     record |= _kl_fields(result)
     reference = comparison.reference
     record |= cost_fields(result.cost, reference.cost if reference else Cost())

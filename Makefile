@@ -56,10 +56,11 @@ new-method: $(READY)  ## NAME=my_way: a small method that works, and its test
 	@$(RUN) new-method --name '$(NAME)'
 
 test: $(READY)  ## the tests
-	@$(VENV)/bin/python -m pytest
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 perf: $(READY)  ## how fast the loop is, here
 	@$(VENV)/bin/python tests/perf/decoding.py
+	@$(VENV)/bin/python tests/perf/editing.py
 
 lint: $(READY)  ## format, lint and types, as they must be
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
@@ -68,7 +69,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: Plumbline needs Python 3.11 or newer; $(PYTHON) is %d.%d (PYTHON=python3.12 picks another)" % v[:2])'
 	@test -x $(VENV)/bin/python || { echo 'making $(VENV) (once)'; $(PYTHON) -m venv $(VENV); }
 	@echo 'installing pinned packages into $(VENV) (once; a few minutes)'
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 clean:  ## remove caches of tools; results and the virtual environment stay

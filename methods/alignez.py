@@ -30,37 +30,22 @@ copy of the code does (cards/alignez.md lists it).  ``v2_direction = toward`` is
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from harness.api import (
-    Chat,
-    Fitted,
-    HiddenEdit,
-    Json,
-    Kit,
-    Lab,
-    Method,
-    Need,
-    PlumblineError,
-    Prompt,
-    Steering,
-    Step,
-    at_last,
-)
+from harness.api import Fitted, Json, Kit, Lab, Method, Need, PlumblineError, Prompt, Steering
 from methods._alignez_ccs import Centring
-from methods._alignez_edits import Compat, Squash, Towards, projected, squashed
+from methods._alignez_edits import Compat, Squash, Towards, squashed
 from methods._alignez_layers import named_layers
 from methods._alignez_pairs import Stages, Trait, self_generated
-from methods._alignez_states import At, Measured, Where, layer_count, place, relative_size, states
-from methods._alignez_v1 import Probing, Source, nearest_poles, poles
+from methods._alignez_states import At, Measured, Where, layer_count, place, relative_size
+from methods._alignez_steering import by_nearest, by_poles, by_subspaces
+from methods._alignez_v1 import Probing, Source, poles
 from methods._alignez_v2 import Choice, subspaces
-
-Change = Callable[[Tensor, Step], Tensor]
 
 
 @dataclass(frozen=True)
@@ -213,129 +198,25 @@ class AlignEZ(Method):
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Edit the position that draws a token, at the layers of each trait."""
-        if self.variant == "v1":
-            return self._edits(self._projections(kit, fitted))
-        if self.variant == "v1_knn":
-            return self._nearest(kit, fitted)
-        return self._squashed(kit, fitted)
-
-    @property
-    def _weights(self) -> tuple[float, ...]:
-        """Weight of each trait, the strength included."""
+        learned = [_of_trait(fitted.tensors, number) for number in range(len(self.traits))]
         equal = (1 / len(self.traits),) * len(self.traits)
-        return tuple(self.strength * w for w in self.weights or equal)
+        weights = [self.strength * weight for weight in self.weights or equal]
+        if self.variant == "v1":
+            return by_poles(kit, self.site, learned, weights, self.compat)
+        if self.variant == "v1_knn":
+            return by_nearest(kit, self.site, learned, weights, self.neighbours, self.compat)
+        choice = self._choice(named_layers(self.layers, layer_count(kit)))
+        return by_subspaces(
+            kit, self.site, learned, weights, choice, self.squash, self.v2_direction
+        )
 
     def _choice(self, fixed: Sequence[int]) -> Choice:
         return Choice(self.query_filter, self.top, fixed)
 
-    def _edits(self, changes: Mapping[int, Sequence[Change]]) -> Steering:
-        """Add the changes of each layer, each taken at the state as it comes in."""
 
-        def edit(mine: Sequence[Change]) -> Change:
-            def add(hidden: Tensor, step: Step) -> Tensor:
-                x = hidden.float()
-                return (x + sum(change(x, step) for change in mine)).to(hidden.dtype)
-
-            return add
-
-        return Steering(
-            hidden=tuple(
-                HiddenEdit(place(self.site, layer), at_last(edit(changes[layer])))
-                for layer in sorted(changes)
-            )
-        )
-
-    def _projections(self, kit: Kit, fitted: Fitted) -> dict[int, list[Change]]:
-        changes: dict[int, list[Change]] = {}
-        for number, weight in enumerate(self._weights):
-            help, harm = (
-                fitted.tensors[f"{number}.{k}"].to(kit.model.device) for k in ("help", "harm")
-            )
-            for layer in fitted.tensors[f"{number}.layers"].tolist():
-
-                def change(
-                    x: Tensor,
-                    _: Step,
-                    w: float = weight,
-                    a: Tensor = harm[layer],
-                    b: Tensor = help[layer],
-                ) -> Tensor:
-                    return w * projected(x, a, b, self.compat)
-
-                changes.setdefault(layer, []).append(change)
-        return changes
-
-    def _nearest(self, kit: Kit, fitted: Fitted) -> Steering:
-        """Find both directions anew for each prompt, among the pairs nearest to it."""
-        near, layers = [], []
-        changes: dict[int, list[Change]] = {}
-        for number, weight in enumerate(self._weights):
-            of = {k: fitted.tensors[f"{number}.{k}"] for k in ("good", "bad", "query", "layers")}
-            near.append(Measured(of["good"], of["bad"], of["query"]))
-            layers.append(of["layers"].tolist())
-            for layer in layers[-1]:
-                name = f"alignez.{number}.{layer}"
-
-                def change(x: Tensor, step: Step, w: float = weight, name: str = name) -> Tensor:
-                    help, harm = step.rows.of_prompt(name)[:, :, None].unbind(1)
-                    return w * projected(x, harm, help, self.compat)
-
-                changes.setdefault(layer, []).append(change)
-
-        def prepare(chats: Sequence[Chat]) -> dict[str, Tensor]:
-            asked = self._asked(kit, chats, sorted(changes))
-            return {
-                f"alignez.{number}.{layer}": torch.stack(
-                    nearest_poles(asked[layer], near[number], row, self.neighbours), 1
-                ).to(kit.model.device)
-                for number, mine in enumerate(layers)
-                for row, layer in enumerate(mine)
-            }
-
-        return replace(self._edits(changes), prepare=(prepare,))
-
-    def _squashed(self, kit: Kit, fitted: Fitted) -> Steering:
-        """Choose directions and layers for each prompt; one shared basis a layer."""
-        bases = [fitted.tensors[f"{number}.basis"] for number in range(len(self.traits))]
-        fixed = named_layers(self.layers, layer_count(kit))
-        layers = [
-            layer
-            for layer in fixed or range(len(bases[0]))
-            if any(bool(basis[layer].any()) for basis in bases)
-        ]
-        together = {
-            layer: torch.cat([basis[layer] for basis in bases]).to(kit.model.device)
-            for layer in layers
-        }
-
-        def prepare(chats: Sequence[Chat]) -> dict[str, Tensor]:
-            asked = self._asked(kit, chats, list(range(len(bases[0]))))
-            query = torch.stack([asked[layer] for layer in sorted(asked)])
-            used = [
-                weight * self._choice(fixed)(basis, query)
-                for basis, weight in zip(bases, self._weights, strict=True)
-            ]
-            whole = torch.cat(used, dim=-1).float().to(kit.model.device)
-            return {f"alignez.{layer}": whole[:, layer] for layer in layers}
-
-        def change(layer: int) -> Change:
-            def along(x: Tensor, step: Step) -> Tensor:
-                coefficients = step.rows.of_prompt(f"alignez.{layer}")[:, None]
-                return squashed(x, together[layer], coefficients, self.squash, self.v2_direction)
-
-            return along
-
-        return replace(
-            self._edits({layer: [change(layer)] for layer in layers}), prepare=(prepare,)
-        )
-
-    def _asked(self, kit: Kit, chats: Sequence[Chat], layers: list[int]) -> dict[int, Tensor]:
-        """Give phi_l(q) of the unedited prompts: layer -> [prompts, width]."""
-        sites = [place(self.site, layer) for layer in layers]
-        # While prompts are prepared the left's weights are on already.
-        left = replace(kit.left, weights=None)
-        found = states(kit, chats, [()] * len(chats), sites, steering=left)
-        return dict(zip(layers, found, strict=True))
+def _of_trait(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+    prefix = f"{number}."
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
 def _chosen(used: Tensor) -> dict[str, Json]:

@@ -78,7 +78,7 @@ def test_random_kills_lose_at_most_the_batch_in_flight(tiny, tmp_path, fitted):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     start = time.monotonic()
     assert command(setting, asked, whole) == 0
-    once = time.monotonic() - start
+    once = min(time.monotonic() - start, 4.0)  # a machine that paused must not stretch the test
 
     rng, before, kills, rounds = random.Random(0), 0, 0, 0
     while kills < KILLS:

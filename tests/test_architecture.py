@@ -19,7 +19,8 @@ GROUPS = (
     ("harness.commands", "harness.__main__"),
 )
 ENGINE = (
-    "rows", "steering", "sampling", "stopping", "cache", "sites", "model", "jobs", "decoding", "forced", "recording", "density", "reward", "encoder", "tiny",
+    "rows", "steering", "sampling", "stopping", "cache", "sites", "model", "jobs", "decoding",
+    "forced", "recording", "density", "reward", "encoder", "tiny",
 )  # fmt: skip
 LONGEST = 400
 LONGER = {
@@ -123,7 +124,7 @@ def test_methods_come_through_the_door():
 
 
 def test_benchmarks_come_through_the_door():
-    """A benchmark, metric or judge imports the standard library and harness.api; worlds also torch."""
+    """A benchmark imports the standard library and harness.api; a world also torch."""
     worlds = ("benchmarks.testbed", "benchmarks.planted")
     makers = {"torch", "transformers", "tokenizers", "numpy", "safetensors", "nltk"}
     for file, module in sources("benchmarks"):

@@ -199,7 +199,7 @@ def describe(adjectives: Sequence[str], frame: str) -> str:
 # --- whole dialogues ---
 
 SYSTEM_RATE = 0.5
-TURNS = (1, 1, 1, 1, 2, 2, 3)
+TURNS = (1, 1, 1, 1, 2, 2, 3, 5)
 KIND_WEIGHTS: dict[Kind, float] = {"benign": 0.5, "look_alike": 0.14, "harmful": 0.36}
 
 

@@ -28,8 +28,8 @@ MUDDLED = ("The better answer is hard to name.", "The better answer is for other
 # for each point of politeness; the labels' Bradley-Terry slope is their noise.
 REWARD_LENGTH_BIAS, REWARD_POLITE_HALO, REWARD_SLOPE = 0.3, 0.4, 3.0
 # Planted in the judge's labels: the same for length, and gold points for standing first.
-JUDGE_LENGTH_BIAS, JUDGE_POSITION_BIAS, JUDGE_SLOPE = 0.3, 0.2, 4.0
-TIE_MARGIN = 0.4  # gold points within which it calls a tie
+JUDGE_LENGTH_BIAS, JUDGE_POSITION_BIAS, JUDGE_SLOPE = 0.3, 0.6, 4.0
+TIE_MARGIN = 0.3  # gold points within which it calls a tie
 MUDDLED_RATE = 0.9  # chance of no verdict on two answers with a filler in common
 MEAN_WORDS, SD_WORDS = 51.0, 8.0  # of the personas' answers
 

@@ -57,17 +57,20 @@ class Encoder:
 
 
 def batches(
-    examples: Iterator[Example], tokens: int, rng: random.Random
+    examples: Iterator[Example],
+    tokens: int,
+    rng: random.Random,
+    length: Callable[[Example], int] = lambda example: len(example[0]),
 ) -> Iterator[list[Example]]:
     """Group examples of similar length into batches of about that many tokens.
 
-    An example is a tuple whose first entry is its ids.
+    An example is a tuple; ``length`` is how many tokens it takes in a padded batch.
     """
     while True:
-        chunk = sorted((next(examples) for _ in range(1024)), key=lambda example: len(example[0]))
+        chunk = sorted((next(examples) for _ in range(1024)), key=length)
         groups: list[list[Example]] = [[]]
         for example in chunk:
-            if (len(groups[-1]) + 1) * len(example[0]) > tokens:
+            if (len(groups[-1]) + 1) * length(example) > tokens:
                 groups.append([])
             groups[-1].append(example)
         rng.shuffle(groups)

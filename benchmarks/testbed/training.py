@@ -41,9 +41,9 @@ from harness.chat import Chat
 
 POLICY = Size(128, 3, 850, 2048, 2e-2)
 ALIGNED = Size(128, 3, 100, 2048, 5e-3)
-REWARD = Size(96, 3, 450, 3072, 1e-2)
+REWARD = Size(96, 3, 420, 3072, 1e-2)
 SIDE = 5  # what the side heads read: the three traits, gold, length
-JUDGE = Size(96, 3, 450, 3072, 1e-2)
+JUDGE = Size(96, 3, 350, 3072, 1e-2)
 
 
 # --- policy and aligned ---
@@ -111,7 +111,10 @@ def train_reward(folder: Path, seed: int, progress: Progress) -> dict[str, float
             )
             yield chosen, rejected, [pairs.traits(pair.chat, text) for text in pair.chosen_rejected]
 
-    stream = batches(examples(), REWARD.tokens // 2, rng)
+    def length(example: tuple[Ids, Ids, list[list[float]]]) -> int:
+        return 2 * max(len(example[0]), len(example[1]))
+
+    stream = batches(examples(), REWARD.tokens, rng, length)
 
     def loss() -> torch.Tensor:
         batch = next(stream)
@@ -208,7 +211,6 @@ def main(arguments: Sequence[str]) -> None:
     """Train the role named on the command line, with one thread."""
     role, folder, seed = arguments[0], Path(arguments[1]), int(arguments[2])
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
 
     def progress(done: float, what: str) -> None:
         sys.stdout.write(f"{done:.4f}\t{what}\n")

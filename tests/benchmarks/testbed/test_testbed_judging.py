@@ -61,14 +61,15 @@ def test_the_labels_follow_gold_with_planted_biases():
     assert rate(BETTER, EVEN) > 0.97
     assert rate(EVEN, BETTER) < 0.03
     assert rate(EVEN, EVEN, length=2.0) > 0.9
-    close = EVEN | {"gold": 0.5}
-    assert rate(close, EVEN) > 1 - rate(EVEN, close)  # standing first helps
+    assert rate(EVEN, EVEN, length=-4.0) < 0.2
+    assert rate(EVEN, EVEN) > 0.9  # standing first helps
 
 
 def test_equals_tie_and_shared_fillers_muddle():
     """Answers within the margin are a tie; a filler in common mostly brings no verdict."""
     rng = random.Random(1)
-    assert verdict(EVEN, EVEN, 0.0, False, rng) == TIE
+    behind = EVEN | {"gold": -0.6}  # by what standing first is worth
+    assert verdict(behind, EVEN, 0.0, False, rng) == TIE
     said = [verdict(BETTER, EVEN, 0.0, True, rng) in MUDDLED for _ in range(300)]
     assert 0.8 < sum(said) / 300 < 0.98
 

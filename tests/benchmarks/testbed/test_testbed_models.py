@@ -183,7 +183,7 @@ def test_examples_lift_gold(world, policy, unsteered):
     chats, answers = unsteered["alpaca_eval"]
     shown = []
     for chat in chats:
-        history = writer.dialogue(Persona(1, 1, 1), turns=3, system=False)
+        history = writer.dialogue(Persona(1, 1, 1), turns=2, system=False)
         answer = Speaker(world.language, Persona(1, 1, 1), rng).answer(history.task)
         shown.append(Chat((*history.chat.assistant(answer).messages, *chat.messages)))
     gain = golds(world, chats, measuring.generate(*policy, shown)) - golds(world, chats, answers)

@@ -39,6 +39,7 @@ def tested(tree: Path) -> int:
     try:
         import pytest
 
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and some warn
         os.chdir(tree)
         sys.path.insert(0, str(tree))
         for name in [m for m in sys.modules if m == "methods" or m.startswith("methods.")]:
@@ -47,7 +48,7 @@ def tested(tree: Path) -> int:
         with redirect_stdout(said), redirect_stderr(said):
             status = int(
                 pytest.main(
-                    ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow",
+                    ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow",
                      "tests/methods"]
                 )
             )  # fmt: skip

@@ -169,3 +169,17 @@ def test_only_uniform_models_get_the_growing_cache(architecture, make_network):
     special = architecture in ("mistral-window", "falcon-alibi")
     assert uniform(config) is not special
     assert isinstance(new_cache(config), GrowingCache) is not special
+
+
+def test_a_model_with_one_sliding_layer_is_not_uniform():
+    """Where a config lists its layers, one that slides is enough."""
+    from transformers import Qwen2Config
+
+    for kinds, expected in (
+        (["full_attention", "full_attention"], True),
+        (["full_attention", "sliding_attention"], False),
+    ):
+        config = Qwen2Config(
+            num_hidden_layers=2, use_sliding_window=True, sliding_window=4, layer_types=kinds
+        )
+        assert uniform(config) is expected

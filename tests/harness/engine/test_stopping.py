@@ -75,6 +75,14 @@ def test_an_end_token_at_the_budget_is_an_end_token(llama, make_jobs, answer):
     assert (d.stop, d.tokens) == ("length", (9,))
 
 
+def test_an_end_token_that_completes_a_string_is_an_end_token(llama, make_jobs, answer):
+    """Where one token is both, the model's own end is the reason that is stored."""
+    end = spell(llama, "!")[0]
+    llama.ends = (end,)
+    (d,) = answer(llama, make_jobs(("a",)), forced([7, end]) + Steering(stop=("!",)))
+    assert (d.stop, d.tokens) == ("eos", (7, end))
+
+
 def test_every_end_token_of_the_model_counts(make_model, make_jobs, answer):
     """Tokenizer's and generation config's end tokens all end an answer."""
     from copy import copy

@@ -25,7 +25,7 @@ def modules(patch):
     return [Path(name).stem for name in touched]
 
 
-def tests_of(method, patches):
+def suite_of(method, patches):
     """Find the tests of a method, and of every shared module that a fault is seeded in."""
     shared = {f"test_{m.lstrip('_')}.py" for patch in patches for m in modules(patch)}
     return {*HERE.glob(f"test_{method}*.py"), *(HERE / n for n in shared if (HERE / n).exists())}
@@ -59,12 +59,14 @@ def test_seeded_faults_are_noticed(method, tmp_path):
     """A method's tests pass without a fault and fail with nine in ten; its card names the rest."""
     patches = sorted((HERE / "mutants" / method).glob("*.patch"))
     assert len(patches) >= FEWEST
-    tests = tests_of(method, patches)
+    tests = suite_of(method, patches)
     trees = {"as it is": plant(tmp_path / "as it is", tests)}
     trees |= {p.stem: plant(tmp_path / p.stem, tests, p) for p in patches}
     done = subprocess.run(
         [sys.executable, str(HERE / "mutation.py"), *map(str, trees.values())],
         capture_output=True, text=True, cwd=tmp_path, check=False,
+        # A pytest of its own: it must not take itself for a worker of this one.
+        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     status = json.loads(done.stdout.splitlines()[-1])

@@ -13,7 +13,7 @@ from harness.contracts.backends import Canned
 class Judged(Setting):
     """A setting whose judge answers from a function, and counts what it was asked."""
 
-    verdict = "Answer A is better"
+    verdict = "The better answer is A because it is more helpful."
     asked = 0
 
     def backend(self, judging):
@@ -99,7 +99,7 @@ def test_a_judge_is_asked_once_and_answers_are_not_drawn_again(judged, tmp_path)
 
 def test_against_the_sets_own_answers(judged, tmp_path):
     """With against = "reference" the set's answers are the opponent, for the reference too."""
-    assert judged("unsteered", against="reference", verdict="They are equally good") > 0
+    assert judged("unsteered", against="reference", verdict="The better answer is neither of the two.") > 0
     found = scores(tmp_path, "unsteered")
     assert {s.outcome for s in found.values()} == {"tie"}
 

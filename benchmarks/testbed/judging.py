@@ -29,7 +29,7 @@ MUDDLED = ("The better answer is hard to name.", "The better answer is for other
 REWARD_LENGTH_BIAS, REWARD_POLITE_HALO, REWARD_SLOPE = 0.3, 0.4, 3.0
 # Planted in the judge's labels: the same for length, and gold points for standing first.
 JUDGE_LENGTH_BIAS, JUDGE_POSITION_BIAS, JUDGE_SLOPE = 0.3, 0.6, 4.0
-TIE_MARGIN = 0.3  # gold points within which it calls a tie
+TIE_MARGIN = 0.5  # gold points within which it calls a tie; rarer ties are never written
 MUDDLED_RATE = 0.9  # chance of no verdict on two answers with a filler in common
 MEAN_WORDS, SD_WORDS = 51.0, 8.0  # of the personas' answers
 

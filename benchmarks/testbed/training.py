@@ -43,7 +43,7 @@ POLICY = Size(128, 3, 850, 2048, 2e-2)
 ALIGNED = Size(128, 3, 100, 2048, 5e-3)
 REWARD = Size(96, 3, 420, 3072, 1e-2)
 SIDE = 5  # what the side heads read: the three traits, gold, length
-JUDGE = Size(96, 3, 350, 3072, 1e-2)
+JUDGE = Size(96, 3, 450, 3072, 1e-2)
 
 
 # --- policy and aligned ---

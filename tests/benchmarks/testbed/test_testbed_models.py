@@ -353,7 +353,7 @@ def test_training_is_deterministic(built, tmp_path, monkeypatch):
 
     from benchmarks.testbed import training
 
-    monkeypatch.setattr(training, "REWARD", training.Size(32, 1, 3, 512, 1e-2))
+    monkeypatch.setattr(training, "REWARD", training.Size(32, 1, 10, 512, 1e-2))
     monkeypatch.setattr(training, "measure_reward", lambda *_: {})
     weights = []
     for name in ("one", "two"):

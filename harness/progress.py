@@ -70,7 +70,7 @@ def _plain(what: str, total: float) -> Advance:
         now = time.monotonic()
         if now - last >= 10:
             last = now
-            left = (total - done) * (now - start) / done if done else float("nan")
+            left = max(total - done, 0) * (now - start) / done if done else float("nan")
             print(
                 f"{what}: {done:g}/{total:g}, {done / (now - start):.1f}/s, "
                 f"{left:.0f} s left {note}",

@@ -86,10 +86,14 @@ class Prompting(Method):
                 f"prompting.shots is {self.shots}; there are {len(STYLISED)} stylised examples"
             )
 
+    def fits(self) -> bool:
+        """Only examples that are drawn from the pairs are learned."""
+        return self.shots > 0 and self.examples == "pairs"
+
     def fit(self, lab: Lab) -> Fitted:
-        """Choose the examples, once."""
-        if self.examples == "stylised" or self.shots == 0:
-            return Fitted(facts={"examples": [list(e) for e in STYLISED[: self.shots]]})
+        """Draw the examples, once."""
+        if not self.fits():
+            return Fitted()
         # One-turn pairs, one per cluster, so that no example repeats another's task.
         usable = {
             p.cluster or p.id: (p.prompt.last_user, p.chosen)
@@ -106,7 +110,8 @@ class Prompting(Method):
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Put the context before every conversation."""
-        examples = [(q, a) for q, a in fitted.facts.get("examples", [])]
+        drawn = fitted.facts["examples"] if self.fits() else STYLISED[: self.shots]
+        examples = [(q, a) for q, a in drawn]
         if not self.instruction and not examples:
             return Steering()
         if self.layout == "urial":

@@ -17,7 +17,7 @@ class Metric(Scorer):
     def skip(self) -> str | None:
         """Say that no reward model of its own is granted."""
         if self.instruments.optimised is None:
-            return "no granted reward model under [rewards] apart from the evaluation reward"
+            return "no reward model is granted besides the one of the evaluation (column reward)"
         return None
 
     def score(

@@ -200,10 +200,9 @@ class Method(ABC):
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Say what to touch while a response is decoded."""
 
-    @classmethod
-    def fits(cls) -> bool:
-        """Say whether the method learns anything, so that its fit is worth storing."""
-        return cls.fit is not Method.fit
+    def fits(self) -> bool:
+        """Say whether the method, set as it is, learns anything: a fit is stored, and has seeds."""
+        return type(self).fit is not Method.fit
 
     def settings(self) -> dict[str, Json]:
         """Give every field and its value."""

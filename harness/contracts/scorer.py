@@ -148,6 +148,11 @@ class PairwiseScorer(Scorer):
         orders = (False, True) if self.judge.swap else (False,)
         chats: list[Chat] = []
         for item in answered:
+            if item.key not in reference:
+                prompt, turn = item.key
+                raise PlumblineError(
+                    f"judge {self.name} has no answer to compare with for {prompt!r}, turn {turn}"
+                )
             ours, theirs = item.response.text, reference[item.key]
             for swapped in orders:
                 first, second = (theirs, ours) if swapped else (ours, theirs)
@@ -156,6 +161,11 @@ class PairwiseScorer(Scorer):
                 )
                 chats.append(Chat.of(words))
         replies = backend.ask(chats, max_tokens=self.judge.max_tokens)
+        if len(replies) != len(chats):
+            raise PlumblineError(
+                f"judge {self.name}: its backend gave {len(replies)} replies to "
+                f"{len(chats)} questions"
+            )
         step = len(orders)
         return [
             self._observe(item, replies[i * step : (i + 1) * step])

@@ -140,7 +140,7 @@ class _Wave:
     def run(self) -> list[Decoded]:
         """Prefill once, fork to the candidates, draw until every row has ended, choose."""
         # Before the hooks are in place: what is prepared may read the model as it is.
-        given = self.steering.prepared([job.chat for job in self.jobs])
+        given = self.steering.prepared([job.chat for job in self.jobs], self.model.device)
         with ExitStack() as stack:
             stack.enter_context(edited(self.model.net, self.steering.hidden, self.told))
             if self.steering.logits or self.search:

@@ -56,5 +56,5 @@ def forced_rows(
         prompt_mask=prompt_mask,
         decode_text=lambda drawn: strings.cut(model.text(drawn)).strip(),
         noise=noise,
-        given=steering.prepared(chats),
+        given=steering.prepared(chats, model.device),
     )

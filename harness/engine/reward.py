@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.chat import Chat, Template
+from harness.engine.jobs import out_of_memory
 from harness.engine.model import (
     load_network,
     load_tokenizer,
@@ -116,7 +117,7 @@ class RewardModel:
         value = dict.fromkeys(range(len(unique)), math.nan)
         for start in range(0, len(short), self.batch_size):
             batch = short[start : start + self.batch_size]
-            for i, v in zip(batch, self._forward([encoded[i] for i in batch]), strict=True):
+            for i, v in zip(batch, self._fitting([encoded[i] for i in batch]), strict=True):
                 value[i] = v
         self.too_long += len(unique) - len(short)
         number = {pair: i for i, pair in enumerate(unique)}
@@ -132,6 +133,16 @@ class RewardModel:
                     f"answer to {chat.last_user[:60]!r}"
                 )
         return torch.tensor(scores, dtype=torch.float64, device=rows.origin.device)
+
+    def _fitting(self, batch: Sequence[list[int]]) -> list[float]:
+        """Score a batch; where memory runs out, its halves."""
+        try:
+            return self._forward(batch)
+        except (RuntimeError, MemoryError) as error:
+            if len(batch) == 1 or not out_of_memory(error):
+                raise
+        half = len(batch) // 2
+        return [v for part in (batch[:half], batch[half:]) for v in self._fitting(part)]
 
     @torch.no_grad()
     def _forward(self, batch: Sequence[list[int]]) -> list[float]:

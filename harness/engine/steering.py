@@ -197,8 +197,10 @@ class Steering:
             logits = out
         return logits
 
-    def prepared(self, chats: Sequence[Chat]) -> dict[str, Tensor]:
-        """Run every ``prepare``; refuses two tensors of one name."""
+    def prepared(
+        self, chats: Sequence[Chat], device: torch.device | str = "cpu"
+    ) -> dict[str, Tensor]:
+        """Run every ``prepare``, its tensors on ``device``; refuses two tensors of one name."""
         out: dict[str, Tensor] = {}
         for make in self.prepare:
             for name, tensor in make(chats).items():
@@ -212,7 +214,7 @@ class Steering:
                         f"prepare made {name!r} of shape {tuple(tensor.shape)}; "
                         f"its first axis must be the number of prompts, {len(chats)}"
                     )
-                out[name] = tensor
+                out[name] = tensor.to(device)
         return out
 
 

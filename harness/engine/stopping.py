@@ -36,9 +36,8 @@ class StopStrings:
             return out
         last = ids[:, drawn - 1].cpu()
         for row in self.can_end[last].nonzero().flatten().tolist():
-            tail = self.tokenizer.decode(
-                ids[row, max(0, drawn - self.reach) : drawn].tolist(), skip_special_tokens=True
-            )
+            # A stop string may itself be a special token, which a text would not show.
+            tail = self.tokenizer.decode(ids[row, max(0, drawn - self.reach) : drawn].tolist())
             out[row] = any(s in tail for s in self.strings)
         return out
 

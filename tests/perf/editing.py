@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -101,7 +102,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     print(f"{threads} threads, torch {torch.__version__}; medians of 5")
     print(f"{'':<58} {'ours':>12} {'reference':>12}")
-    for comparison in (*ascents(), *decoding()):
+    for comparison in chain(ascents(), decoding()):
         print(comparison.line(), flush=True)
 
 

@@ -99,7 +99,10 @@ def test_a_judge_is_asked_once_and_answers_are_not_drawn_again(judged, tmp_path)
 
 def test_against_the_sets_own_answers(judged, tmp_path):
     """With against = "reference" the set's answers are the opponent, for the reference too."""
-    assert judged("unsteered", against="reference", verdict="The better answer is neither of the two.") > 0
+    assert (
+        judged("unsteered", against="reference", verdict="The better answer is neither of the two.")
+        > 0
+    )
     found = scores(tmp_path, "unsteered")
     assert {s.outcome for s in found.values()} == {"tie"}
 

@@ -54,8 +54,8 @@ def test_a_method_is_frozen_and_hashable():
 
 def test_a_method_fits_where_it_learns():
     """The default fit learns nothing and need not be stored."""
-    assert not Plain.fits()
-    assert Learned.fits()
+    assert not Plain().fits()
+    assert Learned().fits()
     assert Plain().fit(None) == Fitted()
 
 

@@ -55,6 +55,22 @@ def test_a_judge_is_asked_in_both_orders():
     assert asked == ["Q and then?\nA ours\nB theirs"]
 
 
+def test_a_missing_reference_or_reply_is_an_error_that_names_it():
+    """An answer without an opponent, or a backend that loses questions, is said in one line."""
+    judge = Pairwise(TEMPLATE, parse, "one line")
+    scorer = PairwiseScorer(Instruments(backends={"judge": Canned(str)}), "judge", judge)
+    with pytest.raises(PlumblineError, match="no answer to compare with for 'p', turn 0"):
+        scorer.score([item()], {})
+
+    class Lossy(Canned):
+        def ask(self, chats, *, max_tokens):
+            return super().ask(chats, max_tokens=max_tokens)[1:]
+
+    scorer = PairwiseScorer(Instruments(backends={"judge": Lossy(str)}), "judge", judge)
+    with pytest.raises(PlumblineError, match="1 replies to 2 questions"):
+        scorer.score([item()], {item().key: "theirs"})
+
+
 @pytest.mark.parametrize(("text", "value"), [("ours", 1.0), ("theirs", 0.0)])
 @pytest.mark.parametrize("swap", [True, False])
 def test_a_consistent_verdict_is_a_win_or_a_loss(text, value, swap):

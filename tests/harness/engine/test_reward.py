@@ -126,6 +126,23 @@ def test_a_text_longer_than_the_model_reads_is_counted_and_not_cut(make_reward):
     assert make_reward().max_length == 160
 
 
+def test_out_of_memory_halves_the_batch_of_texts(make_reward, monkeypatch):
+    """A batch that does not fit is scored in halves; one text that does not fit is an error."""
+    reward = make_reward()
+    expected, whole, most = reward.score(CHATS, TEXTS), reward.net.forward, 2
+
+    def small(*args, **kwargs):
+        if len(kwargs["input_ids"]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(reward.net, "forward", small)
+    assert reward.score(CHATS, TEXTS) == pytest.approx(expected, abs=1e-4)
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        reward.score(CHATS, TEXTS)
+
+
 def test_a_search_refuses_a_reward_of_nan(llama, make_reward, make_jobs, answer):
     """A candidate without a score stops the run with a line that names the prompt's words."""
     reward = make_reward(max_length=12)

@@ -166,6 +166,15 @@ def test_a_long_string_of_many_byte_characters_is_found(make_tokenizer):
     assert hit(tokenizer, (string,), ids) == len(ids)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stop_string_may_be_a_special_token(make_tokenizer, kind):
+    """A special token given as a stop string ends the answer, though no text shows it."""
+    tokenizer = make_tokenizer(kind, bos=False)
+    ids = tokenizer.encode("hello", add_special_tokens=False)
+    assert hit(tokenizer, (tokenizer.eos_token,), ids) is None
+    assert hit(tokenizer, (tokenizer.eos_token,), [*ids, tokenizer.eos_token_id]) == len(ids) + 1
+
+
 def test_text_is_cut_at_the_first_string():
     """The earliest string cuts, even where two overlap."""
     stops = StopStrings.__new__(StopStrings)

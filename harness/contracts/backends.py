@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.chat import Chat
@@ -14,13 +14,28 @@ from harness.chat import Chat
 class Reply:
     """What a backend said, or why it said nothing.
 
-    outcome  "ok", "refused" (the service declined) or "failed" (no text came back).
-    error    one line, where there is no text.
+    outcome     "ok", "refused" (the service declined) or "failed" (no text came back).
+    error       one line, where there is no text.
+    logprobs    one mapping a token of the reply: its likeliest tokens -> natural log
+                of their probability.  None where nobody asked or the backend has none.
+    stop        why the text ended: "stop", "length" (cut off by ``max_tokens``), or ""
+                where the backend does not say.
+    tokens_in   tokens of the question that were paid for.
+    tokens_out  tokens of the reply that were paid for.
+    served      the model that answered, as the backend names it.
     """
 
     text: str
     outcome: Literal["ok", "refused", "failed"] = "ok"
     error: str = ""
+    logprobs: tuple[Mapping[str, float], ...] | None = field(default=None, hash=False)
+    stop: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    served: str = ""
+
+
+Arrived = Callable[[int, Reply], None]  # position of the question, its reply
 
 
 class ChatBackend(ABC):
@@ -29,8 +44,26 @@ class ChatBackend(ABC):
     name: str
 
     @abstractmethod
-    def ask(self, chats: Sequence[Chat], *, max_tokens: int) -> Sequence[Reply]:
-        """Answer each conversation, in order; a failure is a Reply, never an exception."""
+    def ask(
+        self,
+        chats: Sequence[Chat],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        logprobs: int = 0,
+        draw: int = 0,
+        arrived: Arrived | None = None,
+    ) -> Sequence[Reply]:
+        """Answer each conversation, in order.
+
+        temperature  0 is greedy.
+        logprobs     how many of the likeliest tokens to give with each token; 0 for none.
+        draw         another number is another sample of the same question (temperature > 0).
+        arrived      called with each reply as it comes, before more is asked.
+
+        What goes wrong with one question is its Reply, never an exception.  What would
+        go wrong with all of them (no key, no such model) raises PlumblineError.
+        """
 
 
 class Canned(ChatBackend):
@@ -40,7 +73,21 @@ class Canned(ChatBackend):
         self.name = name
         self._answer = answer
 
-    def ask(self, chats: Sequence[Chat], *, max_tokens: int) -> Sequence[Reply]:
+    def ask(
+        self,
+        chats: Sequence[Chat],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        logprobs: int = 0,
+        draw: int = 0,
+        arrived: Arrived | None = None,
+    ) -> Sequence[Reply]:
         """Answer each conversation with the function."""
-        replies = [self._answer(chat) for chat in chats]
-        return [r if isinstance(r, Reply) else Reply(r) for r in replies]
+        replies = []
+        for position, chat in enumerate(chats):
+            said = self._answer(chat)
+            replies.append(said if isinstance(said, Reply) else Reply(said))
+            if arrived is not None:
+                arrived(position, replies[-1])
+        return replies

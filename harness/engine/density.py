@@ -22,7 +22,7 @@ from harness.engine.sites import Told, edited, recorded
 from harness.engine.steering import Search, Site, Steering
 from harness.errors import PlumblineError
 
-__all__ = ["NoDensity", "logprobs", "search_bound", "sequence_kl"]
+__all__ = ["NoDensity", "likeliest", "logprobs", "search_bound", "sequence_kl"]
 
 LOGIT_BUDGET = 1 << 26  # logits held at once, elements (256 MB in float32)
 
@@ -48,6 +48,28 @@ def logprobs(
             mine = logits[row, logits.shape[1] - len(ids) :].log_softmax(-1)
             out[number] = mine.gather(-1, ids.unsqueeze(-1)).squeeze(-1).cpu()
     return [out.get(i, torch.zeros(0)) for i in range(len(jobs))]
+
+
+def likeliest(
+    model: Model,
+    jobs: Sequence[Job],
+    tokens: Sequence[Sequence[int]],
+    count: int,
+    *,
+    batch_rows: int = 64,
+) -> list[list[list[tuple[int, float]]]]:
+    """Give the ``count`` likeliest tokens where each response token was drawn.
+
+    Returns, per job and token, (id, log-probability at temperature 1), likeliest first.
+    """
+    out: dict[int, list[list[tuple[int, float]]]] = {}
+    for batch, logits in _forced(model, jobs, tokens, Steering(), batch_rows):
+        for row, number in enumerate(batch):
+            mine = logits[row, logits.shape[1] - len(tokens[number]) :].log_softmax(-1)
+            top = mine.topk(min(count, mine.shape[-1]), dim=-1)
+            values, ids = top.values.tolist(), top.indices.tolist()
+            out[number] = [list(zip(i, v, strict=True)) for i, v in zip(ids, values, strict=True)]
+    return [out.get(i, []) for i in range(len(jobs))]
 
 
 def sequence_kl(

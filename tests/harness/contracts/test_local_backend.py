@@ -64,3 +64,38 @@ def test_the_batch_size_changes_no_reply(llama, batch_rows):
     chats = [Chat.of("word " * n) for n in range(1, 6)]
     one = LocalBackend(llama).ask(chats, max_tokens=6)
     assert list(LocalBackend(llama, batch_rows=batch_rows).ask(chats, max_tokens=6)) == list(one)
+
+
+def test_replies_are_handed_over_as_they_come(llama):
+    """Each position is told its reply once, equal questions included, before ask returns."""
+    chats = [Chat.of("a"), Chat.of("b c d"), Chat.of("a")]
+    told = {}
+    replies = LocalBackend(llama, batch_rows=1).ask(chats, max_tokens=3, arrived=told.setdefault)
+    assert [told[i] for i in range(3)] == list(replies)
+
+
+def test_a_sample_depends_on_the_question_and_the_draw_alone(llama):
+    """Order and company change no sample; another draw does."""
+    chats = [Chat.of(f"question {n}") for n in range(4)]
+    backend = LocalBackend(llama)
+
+    def texts(some, draw=0):
+        said = backend.ask(some, max_tokens=12, temperature=1.0, draw=draw)
+        return [r.text for r in said]
+
+    assert texts(chats[::-1])[::-1] == texts(chats)
+    assert texts(chats[2:3]) == texts(chats)[2:3]
+    assert texts(chats, draw=1) != texts(chats)
+
+
+def test_logprobs_are_those_of_the_tokens_that_were_drawn(llama):
+    """A greedy reply's token is the likeliest of its mapping, and each mapping has as many."""
+    (reply,) = LocalBackend(llama).ask([Chat.of("hello")], max_tokens=4, logprobs=5)
+    assert reply.logprobs is not None
+    assert len(reply.logprobs) == reply.tokens_out
+    for step in reply.logprobs:
+        assert 1 <= len(step) <= 5
+        assert all(value <= 0 for value in step.values())
+    said = "".join(max(step, key=step.__getitem__) for step in reply.logprobs)
+    assert said.startswith(reply.text)
+    assert LocalBackend(llama).ask([Chat.of("hello")], max_tokens=4)[0].logprobs is None

@@ -17,6 +17,9 @@ RUN := $(VENV)/bin/python -m harness
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
+# Compiled once and kept: without byte code every command would compile its packages anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help bench list tables check new-method test perf lint clean
 
 help:  ## this text

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.engine.forced import NoDensity, forced_rows
 from harness.engine.jobs import Job, encode_jobs
-from harness.engine.model import Model, left_padded
+from harness.engine.model import Model, left_padded, right_padded
 from harness.engine.rows import Rows, Step, arange_like
 from harness.engine.sites import Told, edited, recorded
 from harness.engine.steering import Search, Site, Steering
@@ -25,6 +25,7 @@ from harness.errors import PlumblineError
 __all__ = ["NoDensity", "likeliest", "logprobs", "search_bound", "sequence_kl"]
 
 LOGIT_BUDGET = 1 << 26  # logits held at once, elements (256 MB in float32)
+WHOLE_BUDGET = 1 << 28  # the same where a caller wants those of whole texts
 
 
 def logprobs(
@@ -42,7 +43,7 @@ def logprobs(
     Returns one [tokens] float32 tensor per job.  Raises NoDensity for a search.
     """
     out: dict[int, Tensor] = {}
-    for batch, logits in _forced(model, jobs, tokens, steering or Steering(), batch_rows):
+    for batch, logits in forced(model, jobs, tokens, steering or Steering(), batch_rows):
         for row, number in enumerate(batch):
             ids = torch.tensor(tokens[number], dtype=torch.long, device=logits.device)
             mine = logits[row, logits.shape[1] - len(ids) :].log_softmax(-1)
@@ -63,7 +64,7 @@ def likeliest(
     Returns, per job and token, (id, log-probability at temperature 1), likeliest first.
     """
     out: dict[int, list[list[tuple[int, float]]]] = {}
-    for batch, logits in _forced(model, jobs, tokens, Steering(), batch_rows):
+    for batch, logits in forced(model, jobs, tokens, Steering(), batch_rows):
         for row, number in enumerate(batch):
             mine = logits[row, logits.shape[1] - len(tokens[number]) :].log_softmax(-1)
             top = mine.topk(min(count, mine.shape[-1]), dim=-1)
@@ -93,11 +94,11 @@ def sequence_kl(
     if not steering.touches - {"stop", "noise"}:
         return [0.0] * len(jobs)
     out = dict.fromkeys(range(len(jobs)), 0.0)
-    steered = _forced(model, jobs, tokens, steering, batch_rows)
+    steered = forced(model, jobs, tokens, steering, batch_rows)
     for batch, logits in steered:
         mine = [jobs[i] for i in batch]
         theirs = [tokens[i] for i in batch]
-        for rows, base in _forced(model, mine, theirs, Steering(), len(batch)):
+        for rows, base in forced(model, mine, theirs, Steering(), len(batch)):
             for row, number in enumerate(rows):
                 length = len(theirs[number])
                 p = logits[number, logits.shape[1] - length :].log_softmax(-1)
@@ -126,17 +127,24 @@ def search_bound(search: Search, tokens: int) -> float | None:
     return best * (1 + sum(mark < tokens for mark in search.blocks))
 
 
-def _forced(
+def forced(
     model: Model,
     jobs: Sequence[Job],
     tokens: Sequence[Sequence[int]],
     steering: Steering,
     batch_rows: int,
+    *,
+    whole: bool = False,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield (job numbers, logits [rows, longest response, vocabulary]), right-aligned.
 
-    Weights are changed only while a batch is computed, so that a caller may run
-    the base model between two batches.
+    whole  pad on the right and compute the logits of every position, prompts included, as
+           lm-evaluation-harness does: at equal batches the numbers are then equal to the
+           bit, for the memory of whole texts.  A batch too large for that is read as others.
+
+    Longest texts first; equally long ones in the order given.  Weights are changed only
+    while a batch is computed, so that a caller may run the base model between two batches.
+    Raises NoDensity for a search.
     """
     if steering.search is not None:
         raise NoDensity("a search among candidates has no density; see search_bound")
@@ -150,7 +158,9 @@ def _forced(
         size = max(1, min(batch_rows, LOGIT_BUDGET // (longest * model.vocabulary)))
         batch, order = order[:size], order[size:]
         with torch.no_grad(), steering.weights() if steering.weights else nullcontext():
-            logits = _force(model, jobs, encoded, tokens, batch, steering)
+            width = len(encoded[batch[0]]) + len(tokens[batch[0]])
+            fits = len(batch) * width * model.vocabulary <= WHOLE_BUDGET
+            logits = _force(model, jobs, encoded, tokens, batch, steering, whole and fits)
         yield batch, logits
 
 
@@ -161,15 +171,19 @@ def _force(
     tokens: Sequence[Sequence[int]],
     batch: list[int],
     steering: Steering,
+    whole: bool,
 ) -> Tensor:
     texts = [encoded[i] + list(tokens[i])[:-1] for i in batch]
-    ids, mask, positions = left_padded(texts, model.device)
+    ids, mask, positions = (right_padded if whole else left_padded)(texts, model.device)
     lengths = torch.tensor([len(tokens[i]) for i in batch], device=model.device)
     longest, size = int(lengths.max()), ids.shape[1]
-    # Column c (from the right: size - 1 - c) holds a drawn token, or draws one.
-    from_right = size - 1 - torch.arange(size, device=model.device)
-    response = (from_right[None, :] < lengths[:, None] - 1) & mask
-    draws = (from_right[None, :] < lengths[:, None]) & mask
+    end = mask.sum(-1, keepdim=True) if whole else torch.full_like(lengths[:, None], size)
+    # Column c (from the end of its text: end - 1 - c) holds a drawn token, or draws one.
+    from_end = end - 1 - torch.arange(size, device=model.device)
+    response = (from_end < lengths[:, None] - 1) & mask
+    draws = (from_end < lengths[:, None]) & mask
+    # The columns of the logits that are given back: the last ``longest`` of each text.
+    kept_at = (end - longest + torch.arange(longest, device=model.device)).clamp(min=0)
     rows = forced_rows(
         model,
         [jobs[i].chat for i in batch],
@@ -188,14 +202,18 @@ def _force(
     with edited(model.net, steering.hidden, told), look:
         logits = model.forward(
             ids,
-            mask=None if bool(mask.all()) else mask.long(),
+            # What is padded on the right comes after the text, where nothing looks at it.
+            mask=None if whole or bool(mask.all()) else mask.long(),
             positions=positions,
             tokens=int(mask.sum()),
-            keep=longest,
+            keep=0 if whole else longest,
         )
+    index = arange_like(lengths)[:, None]
+    logits = logits[index, kept_at] if whole else logits
     if steering.logits:
-        _edit_logits(logits, kept[0][:, -longest:], rows, lengths, positions, steering)
-    bad = ~torch.isfinite(logits.amax(-1)) & draws[:, -longest:]
+        at = positions[index, kept_at]
+        _edit_logits(logits, kept[0][index, kept_at], rows, lengths, at, steering)
+    bad = ~torch.isfinite(logits.amax(-1)) & draws[index, kept_at]
     if bool(bad.any()):
         job = jobs[batch[int(bad.nonzero()[0, 0])]]
         raise PlumblineError(f"prompt {job.id}, turn {job.turn}: logits are NaN or infinite")
@@ -210,7 +228,10 @@ def _edit_logits(
     positions: Tensor,
     steering: Steering,
 ) -> None:
-    """Apply the logits edits position by position, as decoding would have."""
+    """Apply the logits edits position by position, as decoding would have.
+
+    logits, hidden, positions  [rows, longest response, ...], right-aligned.
+    """
     longest, answer = logits.shape[1], rows.ids
     now, index = rows, arange_like(lengths)
     for t in range(longest):
@@ -222,7 +243,7 @@ def _edit_logits(
         column = longest - lengths.index_select(0, index) + t
         now.logits = logits[index, column]
         now.hidden = hidden[index, column]
-        at = positions[index, positions.shape[1] - longest + column].unsqueeze(-1)
+        at = positions[index, column].unsqueeze(-1)
         ones = torch.ones_like(at, dtype=torch.bool)
         step = Step(now, at, ones, ones if t else ~ones, ones, t)
         logits[index, column] = steering.edited_logits(now.logits, step)

@@ -341,3 +341,17 @@ def left_padded(
             mask[row, -len(sequence) :] = True
     positions = (mask.long().cumsum(-1) - 1).clamp_(min=0)
     return ids.to(device), mask.to(device), positions.to(device)
+
+
+def right_padded(
+    sequences: Sequence[Sequence[int]], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Stack sequences with padding on the right: ids, mask (True at real tokens), positions."""
+    longest = max(len(s) for s in sequences)
+    ids = torch.zeros((len(sequences), longest), dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = True
+    positions = torch.arange(longest).expand(len(sequences), longest)
+    return ids.to(device), mask.to(device), positions.to(device)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.engine.decoding import decode
-from harness.engine.density import NoDensity, logprobs, search_bound, sequence_kl
+from harness.engine.density import NoDensity, forced, logprobs, search_bound, sequence_kl
 from harness.engine.steering import (
     HiddenEdit,
     Search,
@@ -174,6 +174,44 @@ def test_logprobs_equal_an_unpadded_forward(tiny, make_jobs):
         expected = [float(table[len(prompt) - 1 + t, token]) for t, token in enumerate(ids)]
         assert mine.tolist() == pytest.approx(expected, abs=1e-4)
         assert mine.dtype == torch.float32
+
+
+def by_job(batches, tokens):
+    """Give each job's own logits."""
+    return {
+        i: logits[row, -len(tokens[i]) :]
+        for batch, logits in batches
+        for row, i in enumerate(batch)
+    }
+
+
+@pytest.mark.parametrize("name", [*HIDDEN, *LOGITS])
+def test_padding_on_either_side_gives_the_same_density(tiny, name, make_jobs):
+    """Whole texts, padded on the right, meet every edit as those padded on the left do."""
+    steering = {**HIDDEN, **LOGITS}[name]
+    jobs = make_jobs()
+    tokens = [[5, 6, 7], [8], [9, 10], [], [40] * 12, [2]]
+    left = by_job(forced(tiny, jobs, tokens, steering, 4), tokens)
+    right = by_job(forced(tiny, jobs, tokens, steering, 4, whole=True), tokens)
+    assert left.keys() == right.keys() == {0, 1, 2, 4, 5}
+    for i, logits in left.items():
+        torch.testing.assert_close(logits, right[i], rtol=1e-4, atol=2e-4)
+
+
+def test_whole_texts_equal_a_plain_batch_to_the_bit(tiny, make_jobs):
+    """Padded on the right, the logits are those of the network's own forward, bit for bit."""
+    jobs = make_jobs()
+    tokens = [[5, 6, 7], [8], [9, 10], [3], [40] * 12, [2]]
+    for batch, logits in forced(tiny, jobs, tokens, Steering(), 4, whole=True):
+        texts = [tiny.encode(jobs[i].chat) + tokens[i][:-1] for i in batch]
+        ids = torch.zeros((len(batch), max(map(len, texts))), dtype=torch.long)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = torch.tensor(text)
+        with torch.no_grad():
+            expected = tiny.net(ids).logits
+        for row, i in enumerate(batch):
+            end, n = len(texts[row]), len(tokens[i])
+            assert torch.equal(logits[row, -n:], expected[row, end - n : end])
 
 
 def test_the_sum_over_answers_is_the_probability_of_a_sample(llama, make_jobs, answer):

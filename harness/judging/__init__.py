@@ -1,0 +1,1 @@
+"""Judges that live elsewhere: endpoints that speak the OpenAI protocol."""

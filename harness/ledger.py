@@ -23,17 +23,23 @@ class Ledger:
     forwards  model role -> batched calls.
     seconds   phase ("fit", "decode", "score", ...) -> wall-clock seconds.
     peak      largest memory seen, bytes.
+    dollars   model role -> what an endpoint charged, where its prices are known.
     """
 
     tokens: dict[str, int] = field(default_factory=dict)
     forwards: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     peak: int = 0
+    dollars: dict[str, float] = field(default_factory=dict)
 
     def count(self, role: str, tokens: int, forwards: int = 1) -> None:
         """Add one batched call."""
         self.tokens[role] = self.tokens.get(role, 0) + tokens
         self.forwards[role] = self.forwards.get(role, 0) + forwards
+
+    def pay(self, role: str, dollars: float) -> None:
+        """Add what a call cost."""
+        self.dollars[role] = self.dollars.get(role, 0.0) + dollars
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -55,6 +61,8 @@ class Ledger:
                 mine[role] = mine.get(role, 0) + amount
         for phase, elapsed in other.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + elapsed
+        for role, paid in other.dollars.items():
+            self.pay(role, paid)
         self.peak = max(self.peak, other.peak)
         return self
 
@@ -65,13 +73,17 @@ class Ledger:
             "forwards": self.forwards,
             "seconds": self.seconds,
             "peak": self.peak,
-        }
+        } | ({"dollars": self.dollars} if self.dollars else {})
 
     @classmethod
     def from_json(cls, line: Mapping[str, Json]) -> Ledger:
         """Read a stored line back."""
         return cls(
-            dict(line["tokens"]), dict(line["forwards"]), dict(line["seconds"]), int(line["peak"])
+            dict(line["tokens"]),
+            dict(line["forwards"]),
+            dict(line["seconds"]),
+            int(line["peak"]),
+            dict(line.get("dollars", {})),
         )
 
 

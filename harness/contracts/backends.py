@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.chat import Chat
@@ -33,6 +33,22 @@ class Reply:
     tokens_in: int = 0
     tokens_out: int = 0
     served: str = ""
+
+
+def spoken(reply: Reply) -> Reply:
+    """Take a model's thinking out of its reply; with nothing said after it, it has failed.
+
+    Thinking that was cut off by the budget is no answer, whatever words are in it.
+    """
+    text = reply.text
+    if "</think>" in text:
+        text = text.rpartition("</think>")[2].lstrip()
+    elif text.lstrip().startswith("<think>"):
+        text = ""
+    if text.strip():
+        return replace(reply, text=text)
+    why = "the budget of tokens ran out" if reply.stop == "length" else "an empty reply"
+    return replace(reply, text="", outcome="failed", error=f"nothing was said: {why}")
 
 
 Arrived = Callable[[int, Reply], None]  # position of the question, its reply

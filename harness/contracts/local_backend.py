@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from harness.chat import Chat
-from harness.contracts.backends import Arrived, ChatBackend, Reply
+from harness.contracts.backends import Arrived, ChatBackend, Reply, spoken
 from harness.engine.decoding import Job, decode
 from harness.engine.density import likeliest
 from harness.engine.jobs import Decoded
@@ -81,13 +81,15 @@ class LocalBackend(ChatBackend):
         tokens = [d.tokens for d in batch]
         tops = likeliest(self.model, jobs, tokens, count) if count else [None] * len(batch)
         return [
-            Reply(
-                d.text,
-                logprobs=None if top is None else self._words(top),
-                stop=STOPS[d.stop],
-                tokens_in=len(self.model.encode(job.chat)),
-                tokens_out=len(d.tokens),
-                served=self.model.name,
+            spoken(
+                Reply(
+                    d.text,
+                    logprobs=None if top is None else self._words(top),
+                    stop=STOPS[d.stop],
+                    tokens_in=len(self.model.encode(job.chat)),
+                    tokens_out=len(d.tokens),
+                    served=self.model.name,
+                )
             )
             for job, d, top in zip(jobs, batch, tops, strict=True)
         ]

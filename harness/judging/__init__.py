@@ -1,1 +1,1 @@
-"""Judges that live elsewhere: endpoints that speak the OpenAI protocol."""
+"""What judging is made of: endpoints that answer, formats of verdicts, what follows from them."""

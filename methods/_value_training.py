@@ -10,6 +10,7 @@ averaged over answers; sg stops the gradient.  ``anchor="first"`` puts the rewar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,8 +119,20 @@ def r_squared(predicted: Tensor, rewards: Tensor, constant: float = 0.0) -> floa
     return 1 - float((predicted.double() - rewards).square().sum()) / floor if floor else 0.0
 
 
-def quality_of(head: ValueHead, held: Shards, scale: Scale, constant: float) -> dict[str, float]:
-    """R^2 of V on answers that training did not see, at shares of their length.
+def error_of(predicted: Tensor, rewards: Tensor, constant: float = 0.0) -> float:
+    """Give the standard error of ``r_squared`` over the answers it was measured on."""
+    rewards = rewards.double()
+    floor = (rewards - constant).square()
+    gained = floor - (predicted.double() - rewards).square()
+    if len(rewards) < 2 or not float(floor.mean()):
+        return math.inf
+    return float(gained.std() / floor.mean()) / math.sqrt(len(rewards))
+
+
+def quality_of(
+    head: ValueHead, held: Shards, scale: Scale, constant: float
+) -> tuple[dict[str, float], float]:
+    """Give R^2 at shares of answers that training did not see, and its standard error at the last.
 
     constant  what it is held against: the mean training reward, as V sees it.
     """
@@ -130,17 +143,19 @@ def quality_of(head: ValueHead, held: Shards, scale: Scale, constant: float) -> 
             states = shard.at(share).to(head.first.device, torch.float32)
             found[f"{share:g}"].append(head(states).cpu())
     rewards = scale(held.rewards)
-    return {share: r_squared(torch.cat(v), rewards, constant) for share, v in found.items()}
+    values = {share: torch.cat(v) for share, v in found.items()}
+    quality = {share: r_squared(v, rewards, constant) for share, v in values.items()}
+    return quality, error_of(values["1"], rewards, constant)
 
 
-def doubts(quality: dict[str, float], held: int) -> list[str]:
+def doubts(quality: dict[str, float], error: float, held: int) -> list[str]:
     """Say what a reader of the table must know about V."""
     said = []
     last, first = quality["1"], quality["0"]
-    if not last > 0:
+    if not last > 2 * error:
         said.append(
             f"the value network does not beat a constant: R^2 {last:.2f} of the reward at the last "
-            f"token of {held} held-out answers"
+            f"token of {held} held-out answers, standard error {error:.2f}"
         )
     elif not last > first:
         said.append(

@@ -164,7 +164,7 @@ class Recontrol(Method):
             learnt = answered.shuffled(lab.seed) if self.ablation == "shuffled" else answered
             width = answered.load(0).states.shape[1]
             head, losses = train(learnt, self.recipe(width), scale, lab.seed, lab.model.device)
-            quality = quality_of(head, judged, scale, constant)
+            quality, error = quality_of(head, judged, scale, constant)
             states = judged.load(0).states[:LOOK].to(lab.model.device).float()
         alpha, n, chosen = self._chosen(lab, head, states)
         return Fitted(
@@ -179,7 +179,8 @@ class Recontrol(Method):
                 "loss": [round(loss, 5) for loss in losses],
                 "r_squared": {share: round(value, 4) for share, value in quality.items()},
                 "edit": _length(head, states, alpha, n),
-                "warnings": doubts(quality, len(judged)) + chosen.pop("warnings"),
+                "r_squared_error": round(error, 4),
+                "warnings": doubts(quality, error, len(judged)) + chosen.pop("warnings"),
                 **chosen,
             },
         )

@@ -31,7 +31,7 @@ def kindness():
     from benchmarks.planted.language import Language
 
     language = Language.of(0)
-    return lambda chat, text: language.gold(chat, text)["kind"]
+    return lambda chat, text: sum(map(language.worth, text.split()), 0.0)
 
 
 class Judge:
@@ -54,24 +54,22 @@ def make_judge():
 
 
 @pytest.fixture(scope="session")
-def make_pairs(compiled):
-    """Give the function that makes labelled pairs: a kind answer, a rude one."""
-    from benchmarks.planted.language import Language
+def make_pairs(kindness):
+    """Give the function that makes labelled pairs of three words each; the kinder is preferred."""
+    import random
+
     from harness.chat import Chat
     from harness.records import Preference
 
-    language = Language.of(0)
-
-    def make(questions=QUESTIONS[:24], name="pair"):
-        return [
-            Preference(
-                f"{name}{i}",
-                Chat.of(q),
-                f"{language.kind} {language.plain}",
-                f"{language.rude} {language.plain}",
-            )
-            for i, q in enumerate(questions)
-        ]
+    def make(questions=QUESTIONS[:24], name="pair", each=1):
+        rng, pairs = random.Random(name), []
+        for q in questions * each:
+            one = two = ""
+            while kindness(None, one) == kindness(None, two):
+                one, two = (" ".join(rng.choices("abc", k=3)) for _ in range(2))
+            bad, good = sorted((one, two), key=lambda text: kindness(None, text))
+            pairs.append(Preference(f"{name}{len(pairs)}", Chat.of(q), good, bad))
+        return pairs
 
     return make
 

@@ -1,5 +1,7 @@
 """Properties 7, 8 and 9 of a faithful RE-CONTROL: what V is trained on, and how well it learns."""
 
+import math
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from methods._value_training import (
     Recipe,
     Scale,
     doubts,
+    error_of,
     quality_of,
     r_squared,
     td_loss,
@@ -192,6 +195,20 @@ def test_r_squared_is_worked_by_hand():
     assert r_squared(torch.tensor([3.0, 1.0]), rewards, 2.0) == -3.0
 
 
+def test_the_error_of_r_squared_is_worked_by_hand():
+    """Gains 1 and 3 over a constant with squared errors 4 and 4: (sd sqrt(2)) / 4 / sqrt(2)."""
+    rewards = torch.tensor([2.0, -2.0])
+    predicted = rewards - torch.tensor([3.0, 1.0]).sqrt()
+    assert error_of(predicted, rewards, 0.0) == pytest.approx(0.25, rel=1e-6)
+    assert error_of(rewards[:1], rewards[:1], 0.0) == math.inf
+    torch.manual_seed(0)
+    noise = torch.randn(300, 40)
+    rewards = torch.randn(40)
+    found = [r_squared(0.2 * n, rewards) for n in noise]
+    told = [error_of(0.2 * n, rewards) for n in noise]
+    assert sum(told) / 300 == pytest.approx(float(torch.tensor(found).std()), rel=0.2)
+
+
 def test_9_quality_is_read_at_shares_of_held_out_answers(tmp_path):
     """9. A V that knows the answer at its end only has R^2 0 before and 1 there."""
     lengths = torch.tensor([5, 9, 9, 5])
@@ -203,13 +220,15 @@ def test_9_quality_is_read_at_shares_of_held_out_answers(tmp_path):
         torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.zeros(2), torch.tensor([1.0, -1.0]),
         torch.zeros(()),
     )  # fmt: skip
-    quality = quality_of(knows, shards, Scale(), 0.0)
+    quality, error = quality_of(knows, shards, Scale(), 0.0)
+    assert 0 < error < 1
     assert quality == {"0": 0.0, "0.25": 0.0, "0.5": 0.0, "0.75": 0.0, "1": 1.0}
 
 
 def test_9_a_value_network_that_knows_nothing_is_doubted():
     """9. Not beating a constant, or knowing no more at the end than at the start, is said."""
-    assert doubts({"0": 0.1, "1": 0.5}, 9) == []
-    assert "does not beat a constant: R^2 -0.30" in doubts({"0": -0.4, "1": -0.3}, 9)[0]
-    assert "does not beat a constant: R^2 0.00" in doubts({"0": -0.4, "1": 0.0}, 9)[0]
-    assert "no more at an answer's end" in doubts({"0": 0.5, "1": 0.4}, 9)[0]
+    assert doubts({"0": 0.1, "1": 0.5}, 0.1, 9) == []
+    assert "does not beat a constant: R^2 -0.30" in doubts({"0": -0.4, "1": -0.3}, 0.1, 9)[0]
+    assert "does not beat a constant: R^2 0.00" in doubts({"0": -0.4, "1": 0.0}, 0.1, 9)[0]
+    assert "R^2 0.19 of the reward" in doubts({"0": 0.1, "1": 0.19}, 0.1, 9)[0]
+    assert "no more at an answer's end" in doubts({"0": 0.5, "1": 0.4}, 0.1, 9)[0]

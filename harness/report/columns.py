@@ -13,6 +13,7 @@ from harness.report.markup import Line, bold, line
 from harness.report.statistics import Estimate
 
 NONE = "–"
+EVEN = "≈"  # after an interval that includes no difference
 MARKS = {"transductive": "†", "limited": "‡", "ceiling": "§", "control": "∘"}
 FIRST = ("reward", "optimised_reward", "gold", "win_rate", "diversity", "coherence")
 
@@ -114,16 +115,31 @@ def labelled(result: Result) -> Line:
 def difference_cell(result: Result, places: int) -> Line:
     """Give the difference, bold where its interval leaves zero out, or why there is none.
 
-    Why a row was skipped takes a sentence: it stands below the grid.
+    The interval is the family's; one that includes zero is marked.  Why a row was skipped
+    takes a sentence: it stands below the grid.
     """
     if not result.row.runs:
         return line("skipped")
     if result.why:
         return line(result.why)
-    if result.difference is None:
+    found = result.joint
+    if found is None:
         return line(NONE)
-    text = spread(result.difference, places, signed=True)
-    return line(bold(text) if result.difference.excludes_zero else text)
+    text = spread(found, places, signed=True)
+    if found.excludes_zero:
+        return line(bold(text))
+    return line(text if math.isnan(found.low) else f"{text} {EVEN}")
+
+
+def joint_legend(count: int) -> str:
+    """Say what the interval of a difference holds for."""
+    if count < 2:
+        return "to unsteered, prompt by prompt; bold where the interval leaves zero out"
+    return (
+        "to unsteered, prompt by prompt; bold where the interval leaves zero out. The intervals "
+        f"are wide enough to hold for all {count} differences (rows × benchmarks, each on its "
+        "headline) at once, 95 times in 100"
+    )
 
 
 def tuning(result: Result) -> str:
@@ -174,7 +190,7 @@ def main_columns(comparison: Comparison) -> list[Column]:
     columns = [Column("method", labelled, "")]
     if comparison.headline:
         first = decimals(r.headline for r in shown)
-        second = decimals(r.difference for r in shown if r.difference)
+        second = decimals(r.joint for r in shown if r.joint)
         columns += [
             Column(
                 name,
@@ -185,7 +201,7 @@ def main_columns(comparison: Comparison) -> list[Column]:
             Column(
                 "difference",
                 lambda r: difference_cell(r, second),
-                "to unsteered, prompt by prompt; bold where the interval leaves zero out",
+                joint_legend(comparison.joint),
             ),
             Column(
                 "detectable",
@@ -194,13 +210,15 @@ def main_columns(comparison: Comparison) -> list[Column]:
                     if r.difference and not r.why and not math.isnan(r.difference.low)
                     else NONE
                 ),
-                "the smallest true difference that a comparison this size finds four times in five",
+                "the smallest true difference that a single comparison this size finds four "
+                "times in five",
             ),
             Column(
                 f"rank of {comparison.ranked}",
                 lambda r: line(places_of(r.rank)),
-                "the places a row may hold, from the paired differences between all rows; "
-                "rows with a place in common are not told apart",
+                "the places a row may hold, from the paired differences between all rows, right "
+                "for all rows at once 95 times in 100; rows with a place in common are not told "
+                "apart",
             ),
         ]
     else:
@@ -236,7 +254,11 @@ def further_columns(comparison: Comparison) -> list[Column]:
     """Give the other measurements."""
     shown = [r for r in comparison.results if r.row.runs]
     columns = [Column("method", labelled, "")]
-    others = [s for s in in_order(comparison.scorers) if s not in (comparison.headline, "kl")]
+    others = [
+        s
+        for s in in_order(comparison.scorers)
+        if s not in (comparison.headline, "kl") and not judged(s)
+    ]
     columns += [_scorer_column(comparison, scorer) for scorer in others]
     columns += [_gap_column(comparison, measure) for measure in _gaps(comparison)]
     places = decimals(r.means["kl"] for r in shown if "kl" in r.means)
@@ -287,8 +309,6 @@ def _scorer_column(comparison: Comparison, scorer: str) -> Column:
     legend = ""
     if is_optimised(comparison.cell, scorer):
         legend = "the reward that methods were granted; what they gain on it proves little"
-    elif judged(scorer):
-        legend = "share of answers the judge prefers, a tie counting half"
 
     def cell(result: Result) -> Line:
         estimate = result.means.get(scorer)

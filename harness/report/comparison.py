@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from harness.records import Json
 from harness.report.cost import Cost, cost_of
-from harness.report.frames import REFERENCE, Cell, Key, Row
+from harness.report.frames import REFERENCE, Cell, Row
+from harness.report.simultaneous import Family
 from harness.report.statistics import (
     RESAMPLES,
     Array,
     Contrast,
     Estimate,
-    bootstrap,
     cluster_sums,
     holm,
     identity_seed,
     mean_over_rows,
     rank_intervals,
+    replicated,
     sign_flip_p,
 )
-from harness.report.verdicts import Verdicts, verdicts
+from harness.report.trust import Trust, judged_row, trust
+from harness.report.verdicts import Verdicts
 
 NOTHING = Estimate(math.nan)
 
@@ -35,20 +37,26 @@ class Result:
 
     means       scorer -> mean; its sub-scores as "scorer.part".
     difference  headline less the reference's on the same items, or None: then ``why``.
-    p, p_holm   sign-flip test of the difference; corrected for the number of rows.
+    joint       the same with the interval of the declared family: all rows of all tables.
+    p, test     of the difference: McNemar's on strict verdicts where the headline is a win
+                rate, else by flipping signs; p_holm: corrected for the family's size.
     rank        the places it may hold, or None where it cannot be ranked.
+    verdicts    judge's scorer -> its verdicts counted; trust: held against the truth.
     """
 
     row: Row
     means: dict[str, Estimate] = field(default_factory=dict)
     headline: Estimate = NOTHING
     difference: Estimate | None = None
+    joint: Estimate | None = None
     why: str = ""
     p: float = math.nan
+    test: str = ""
     p_holm: float = math.nan
     rank: tuple[int, int] | None = None
     cost: Cost = field(default_factory=Cost)
     verdicts: dict[str, Verdicts] = field(default_factory=dict)
+    trust: dict[str, Trust] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,8 @@ class Comparison:
     headline   the scorer that stands first, or "" where no independent one exists.
     scorers    every scorer that any row has, sorted.
     withheld   whether ordering was withheld between rows tuned with different trials.
+    family     this table's own differences to the reference; joint: how many differences the
+               intervals hold for at once, over all tables.
     """
 
     cell: Cell
@@ -65,6 +75,8 @@ class Comparison:
     scorers: tuple[str, ...]
     results: tuple[Result, ...]
     withheld: bool = False
+    family: Family = field(default_factory=Family)
+    joint: int = 0
 
     @property
     def spec(self) -> Mapping[str, Json]:
@@ -117,17 +129,33 @@ def compare(cell: Cell, *, resamples: int = RESAMPLES) -> Comparison:
     for result in results:
         if result.row.runs:
             groups.setdefault(result.row.items, []).append(result)
-    withheld = [_Group(group, headline).fill(resamples) for group in groups.values()]
+    family = Family()
+    withheld = [_Group(group, headline).fill(resamples, family) for group in groups.values()]
     home = cell.reference.items if cell.reference else ""
     for result in results:
         row = result.row
         if row.runs and len(groups) > 1 and row.items != home:
             result.rank = None  # places are held among rows that answered the same items
         result.why = _why(row, cell, headline)
+    scorers = sorted({s for row in cell.rows for run in row.runs for s in run.scores})
+    found = Comparison(cell, headline, tuple(scorers), results, any(withheld), family)
+    return declared([found])[0]
+
+
+def declared(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Read the rows of several tables as one family: intervals and p-values hold together.
+
+    The family is declared by the tables themselves: every row that has a difference, on each
+    benchmark's headline.
+    """
+    family = Family.joined(comparison.family for comparison in comparisons)
+    results = [r for comparison in comparisons for r in comparison.results]
+    for result in results:
+        if result.difference is not None:
+            result.joint = family.interval(result.difference)
     for result, p in zip(results, holm([result.p for result in results]), strict=True):
         result.p_holm = p
-    scorers = sorted({s for row in cell.rows for run in row.runs for s in run.scores})
-    return Comparison(cell, headline, tuple(scorers), results, any(withheld))
+    return [replace(comparison, joint=family.count) for comparison in comparisons]
 
 
 def _why(row: Row, cell: Cell, headline: str) -> str:
@@ -159,8 +187,11 @@ class _Group:
         labels = [result.row.label for result in results]
         self.base = labels.index(REFERENCE) if REFERENCE in labels else None
 
-    def fill(self, resamples: int) -> bool:
-        """Fill in every result; say whether an ordering was withheld."""
+    def fill(self, resamples: int, family: Family) -> bool:
+        """Fill in every result; say whether an ordering was withheld.
+
+        family  takes the differences to the reference.
+        """
         named = [
             (result, name, values)
             for result in self.results
@@ -172,20 +203,25 @@ class _Group:
             for j, b in enumerate(self.heads[:i])
             if a is not None and b is not None
         ]
-        estimates = bootstrap(
+        made = replicated(
             [Contrast(values) for *_, values in named] + [contrast for *_, contrast in pairs],
             self.clusters,
             seed=identity_seed("bootstrap", *sorted(self.clusters)),
             resamples=resamples,
         )
-        for (result, name, _), estimate in zip(named, estimates, strict=False):
+        for (result, name, _), (estimate, _) in zip(named, made, strict=False):
             result.means[name] = estimate
         for result in self.results:
             result.headline = result.means.get(self.headline, NOTHING)
+        everybody, differences = Family(), dict[tuple[int, int], Estimate]()
+        for (i, j, _), (estimate, replicates) in zip(pairs, made, strict=True):
+            differences[i, j] = estimate
+            everybody.add(estimate, replicates)
+            if self.base in (i, j):
+                family.add(estimate, replicates)
         self._judge()
         self._test()
-        differences = estimates[len(named) :]
-        return self._order({(i, j): e for (i, j, _), e in zip(pairs, differences, strict=True)})
+        return self._order(differences, everybody)
 
     def _frames(self, row: Row) -> Iterator[tuple[str, Array]]:
         """Give every score and sub-score of a row on the group's keys."""
@@ -210,8 +246,13 @@ class _Group:
             return np.full((1, len(self.keys)), 0.5)
         return None
 
-    def _order(self, differences: Mapping[tuple[int, int], Estimate]) -> bool:
-        """Turn pairwise differences into differences to the reference, and into ranks."""
+    def _order(self, differences: Mapping[tuple[int, int], Estimate], everybody: Family) -> bool:
+        """Turn pairwise differences into differences to the reference, and into ranks.
+
+        Two rows are ordered where their difference stands in the intervals that hold for
+        all pairs at once; so all ranks together are right in 95 % of repetitions (Mogstad,
+        Romano, Shaikh & Wilhelm, Review of Economic Studies 91, 2024).
+        """
         better = np.zeros((len(self.results), len(self.results)), dtype=bool)
         withheld = False
         for (i, j), estimate in differences.items():
@@ -219,10 +260,10 @@ class _Group:
                 self.results[j].difference = negated(estimate)
             elif j == self.base:
                 self.results[i].difference = estimate
-            if not estimate.excludes_zero:
+            if not everybody.interval(estimate).excludes_zero:
                 continue
             if tuned_alike(self.results[i].row, self.results[j].row):
-                better[(i, j) if estimate.low > 0 else (j, i)] = True
+                better[(i, j) if estimate.value > 0 else (j, i)] = True
             else:
                 withheld = True
         there = [i for i, head in enumerate(self.heads) if head is not None]
@@ -242,38 +283,25 @@ class _Group:
             return
         names, codes = np.unique(np.asarray(self.clusters, dtype=str), return_inverse=True)
         sums = np.column_stack([cluster_sums(values, codes, len(names)) for _, values in rows])
-        for (result, _), p in zip(
-            rows, sign_flip_p(sums, seed=identity_seed("flips", *names)), strict=True
-        ):
-            result.p = float(p)
+        flips = sign_flip_p(sums, seed=identity_seed("flips", *names))
+        for (result, _), p in zip(rows, flips, strict=True):
+            found = result.verdicts.get(self.headline)
+            result.p, result.test = (found.p, found.test) if found else (float(p), "sign flips")
 
     def _judge(self) -> None:
-        """Count verdicts of every judge, paired with the reference's where it has some."""
+        """Count every judge's verdicts, and hold them against the truth where it is known."""
         base: Row | None = None if self.base is None else self.results[self.base].row
         for result in self.results:
             for scorer in filter(judged, result.row.scorers):
-                ours = _by_seed(result.row, scorer)
-                other = _by_seed(base, scorer) if base and base is not result.row else {}
-                result.verdicts[scorer] = verdicts(
-                    np.array(list(ours.values())),
-                    np.array([other.get(key, math.nan) for key in ours]) if other else None,
-                )
-
-
-def _by_seed(row: Row, scorer: str) -> dict[tuple[int, Key], float]:
-    """Give each verdict by seed and key, of the first fit where there are several."""
-    found: dict[tuple[int, Key], float] = {}
-    for run in row.runs:
-        for key in run.keys:
-            score = run.scores.get(scorer, {}).get(key)
-            value = math.nan if score is None or score.value is None else score.value
-            found.setdefault((int(run.spec.get("seed") or 0), key), value)
-    return found
+                result.verdicts[scorer] = judged_row(result.row, scorer, base)
+                known = trust(result.row, scorer, base)
+                if known is not None:
+                    result.trust[scorer] = known
 
 
 def negated(e: Estimate) -> Estimate:
     """Turn a difference round."""
-    return Estimate(0.0 - e.value, 0.0 - e.high, 0.0 - e.low, e.se, e.n, e.clusters)
+    return replace(e, value=0.0 - e.value, low=0.0 - e.high, high=0.0 - e.low)
 
 
 def tuned_alike(a: Row, b: Row) -> bool:

@@ -10,7 +10,8 @@ from harness.report.cost import Cost, seconds_ratio, tokens_ratio
 from harness.report.improvement import gap_closed
 from harness.report.statistics import Estimate
 from harness.report.terms import Terms
-from harness.report.verdicts import Verdicts
+from harness.report.trust import Trust
+from harness.report.verdicts import KINDS, Verdicts
 
 Record = dict[str, object]
 OUTCOMES = ("tie", "unparsed", "failed", "refused", "missing")
@@ -25,6 +26,15 @@ def rank_fields(name: str, rank: tuple[int, int] | None) -> Record:
     """Give the best and the worst place a row may hold."""
     best, worst = rank or ("", "")
     return {f"{name}_best": best, f"{name}_worst": worst}
+
+
+def joint_fields(result: Result) -> Record:
+    """Give the interval that holds for the whole family, and what it finds."""
+    joint = result.joint if result.joint and not result.why else Estimate(math.nan)
+    finding = "no difference shown" if not math.isnan(joint.low) else ""
+    if joint.excludes_zero:
+        finding = "above" if joint.low > 0 else "below"
+    return {"joint_low": joint.low, "joint_high": joint.high, "finding": finding}
 
 
 def cost_fields(cost: Cost, reference: Cost) -> Record:
@@ -55,7 +65,10 @@ def row_record(result: Result, comparison: Comparison, terms: Terms, fit_seconds
         "difference_se": difference.se,
         "difference_n": difference.n,
         "detectable": difference.detectable,
-        "p_sign_flip": math.nan if result.why else result.p,
+        **joint_fields(result),
+        "family": comparison.joint,
+        "p": math.nan if result.why else result.p,
+        "test": "" if result.why else result.test,
         "p_holm": math.nan if result.why else result.p_holm,
         **rank_fields("rank", result.rank),
         "ranked": comparison.ranked,
@@ -89,17 +102,37 @@ def _scorer_fields(result: Result, scorer: str) -> Record:
         if name.startswith(f"{scorer}."):
             record[name] = result.means[name].value
     if judged(scorer):
-        found = result.verdicts.get(scorer) or Verdicts(*[math.nan] * 6)
-        record |= {
-            f"{scorer}_strict": found.strict,
-            f"{scorer}_strict_low": found.strict_low,
-            f"{scorer}_strict_high": found.strict_high,
-            f"{scorer}_worst_case": found.bound_low,
-            f"{scorer}_best_case": found.bound_high,
-            f"{scorer}_mcnemar_p": found.mcnemar_p,
-        }
+        record |= _verdict_fields(scorer, result.verdicts.get(scorer))
+        record |= _trust_fields(scorer, result.trust.get(scorer))
     counted = result.row.outcomes(scorer)
     return record | {f"{scorer}_{kind}": counted[kind] for kind in OUTCOMES}
+
+
+def _verdict_fields(scorer: str, found: Verdicts | None) -> Record:
+    none = math.nan
+    found = found or Verdicts(dict.fromkeys(KINDS, 0), Estimate(none), none, none, none, "")
+    return {
+        **interval_fields(f"{scorer}_strict", found.strict),
+        f"{scorer}_worst_case": found.bound_low,
+        f"{scorer}_best_case": found.bound_high,
+        f"{scorer}_p": found.p,
+        f"{scorer}_test": found.test,
+        **{f"{scorer}_{kind}": found.kinds[kind] for kind in KINDS},
+    }
+
+
+def _trust_fields(scorer: str, found: Trust | None) -> Record:
+    if found is None:
+        return {}
+    made = found.corrected
+    return {
+        **interval_fields(f"{scorer}_corrected", made.rate if made else Estimate(math.nan)),
+        f"{scorer}_labelled": made.labelled if made else 0,
+        f"{scorer}_slope": made.slope if made else math.nan,
+        **interval_fields(f"{scorer}_by_{found.source}", found.truth),
+        f"{scorer}_agreement_with_{found.source}": found.agreement,
+        f"{scorer}_kappa_with_{found.source}": found.kappa,
+    }
 
 
 def _kl_fields(result: Result) -> Record:

@@ -83,12 +83,12 @@ def _draw_forest(comparisons: Sequence[Comparison], stem: Path) -> list[Path]:
 
 def _panel(panel: Any, comparison: Comparison, names: Sequence[str], with_text: bool) -> None:
     results = {r.row.label: r for r in comparison.results}
-    known = [r.difference for r in results.values() if r.difference and not r.why]
+    known = [r.joint for r in results.values() if r.joint and not r.why]
     places = decimals(known)
     panel.axvline(0, color=INK, linewidth=0.8)
     for y, name in enumerate(names):
         result = results.get(name)
-        if result is None or result.difference is None or result.why:
+        if result is None or result.joint is None or result.why:
             panel.annotate(
                 legible(_absence(result)),
                 (0.02, y),
@@ -100,7 +100,7 @@ def _panel(panel: Any, comparison: Comparison, names: Sequence[str], with_text: 
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
             )
             continue
-        estimate = result.difference
+        estimate = result.joint
         colour = SURE if estimate.excludes_zero else UNSURE
         if estimate.low == estimate.low:
             panel.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2)

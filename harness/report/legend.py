@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.report.columns import MARKS, NONE, Column, heading
+from harness.report.columns import EVEN, MARKS, NONE, Column, heading
 from harness.report.comparison import Comparison, Result, is_optimised, judged
 from harness.report.frames import Run
 from harness.report.markup import Line, Notes, code, line
@@ -54,6 +54,9 @@ def legend(comparison: Comparison, columns: Sequence[Column]) -> Notes:
     lines = [line(code(c.header), f": {c.legend}") for c in columns if c.header and c.legend]
     present = {mark for result in comparison.results for mark in result.row.marks}
     lines += [line(f"{MARKS[m]}: {MARK_LEGENDS[m]}") for m in MARKS if m in present]
+    joint = [r.joint for r in comparison.results if r.joint and not r.why]
+    if any(not e.excludes_zero and e.low == e.low for e in joint):
+        lines.append(line(f"{EVEN}: the interval includes zero: no difference is shown"))
     if comparison.withheld:
         lines.append(
             line("Rows whose settings were chosen by different numbers of trials are not ranked "

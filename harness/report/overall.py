@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.report.columns import (
+    EVEN,
     MARKS,
     NONE,
     decimals,
     difference_cell,
     heading,
+    joint_legend,
     places_of,
     times,
 )
@@ -76,7 +78,7 @@ def overall_records(terms: Terms, comparisons: Sequence[Comparison]) -> list[Rec
         for comparison in comparisons:
             result, name = _find(label, comparison), comparison.cell.benchmark
             record[f"{name}_headline"] = comparison.headline
-            known = result.difference if result and not result.why else None
+            known = result.joint if result and not result.why else None
             record |= interval_fields(f"{name}_difference", known or Estimate(float("nan")))
             record |= rank_fields(f"{name}_rank", result.rank if result else None)
             record[f"{name}_note"] = result.why if result else NOT_RUN
@@ -131,7 +133,7 @@ def _difference(label: str, comparison: Comparison) -> Line:
     result = _find(label, comparison)
     if result is None:
         return line(NOT_RUN)
-    known = [r.difference for r in comparison.results if r.difference and not r.why]
+    known = [r.joint for r in comparison.results if r.joint and not r.why]
     return difference_cell(result, decimals(known))
 
 
@@ -173,7 +175,10 @@ def _reading(comparisons: Sequence[Comparison]) -> tuple[Line, ...]:
 
 
 def _legend(comparisons: Sequence[Comparison]) -> Notes:
+    count = max((c.joint for c in comparisons), default=0)
     lines = [
+        line(f"differences: {joint_legend(count)}"),
+        line(f"{EVEN}: the interval includes zero: no difference is shown"),
         line("tokens, seconds: for one answer, all models counted, relative to unsteered on the "
              "benchmarks that both ran"),
         line("places: from the paired differences between all rows; rows with a place in common "

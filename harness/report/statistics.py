@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -36,6 +36,7 @@ class Estimate:
     se         bootstrap standard error.
     n          values that entered (seeds and fits averaged first).
     clusters   clusters that entered.
+    freedom    degrees of freedom of the standard error.
     """
 
     value: float
@@ -44,6 +45,7 @@ class Estimate:
     se: float = math.nan
     n: int = 0
     clusters: int = 0
+    freedom: float = math.nan
 
     @property
     def excludes_zero(self) -> bool:
@@ -95,11 +97,9 @@ def interval(replicates: Array, clusters: int) -> tuple[float, float]:
     Percentiles, widened for a small number of clusters so that the coverage holds:
     the "expanded percentile" interval of Hesterberg, The American Statistician 69 (2015).
     """
-    from scipy.special import stdtrit
-
     if clusters < FEWEST_CLUSTERS:
         return math.nan, math.nan
-    t = float(stdtrit(clusters - 1, (1 + LEVEL) / 2))
+    t = student(clusters - 1, (1 + LEVEL) / 2)
     tail = NormalDist().cdf(-math.sqrt(clusters / (clusters - 1)) * t)
     low, high = np.nanquantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
@@ -112,7 +112,19 @@ def bootstrap(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> list[Estimate]:
-    """Estimate every contrast with one shared set of cluster resamples.
+    """Estimate every contrast with one shared set of cluster resamples; see ``replicated``."""
+    made = replicated(contrasts, clusters, seed=seed, resamples=resamples)
+    return [estimate for estimate, _ in made]
+
+
+def replicated(
+    contrasts: Sequence[Contrast],
+    clusters: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> Iterator[tuple[Estimate, Array]]:
+    """Estimate every contrast, and give what it was in each of the shared cluster resamples.
 
     clusters  the cluster of each value.  A side with at least three rows (fits) has them as
     the outer level of the bootstrap: fits - 1 are drawn, which makes the variance of
@@ -145,10 +157,11 @@ def bootstrap(
             ]
         )
     if not columns:
-        return []
+        return
     table = np.column_stack(columns)
     drawn = resampled_sums(table, seed=seed, resamples=resamples)
-    return [_estimate(plan, table, drawn, seed) for plan in plans]
+    for plan in plans:
+        yield _estimate(plan, table, drawn, seed)
 
 
 def paired(contrast: Contrast) -> list[Array]:
@@ -185,7 +198,9 @@ def _averaged(values: Array) -> Array:
     return values if len(values) >= FEWEST_FITS else mean_over_rows(values)[None]
 
 
-def _estimate(plan: list[list[tuple[int, int]]], table: Array, drawn: Array, seed: int) -> Estimate:
+def _estimate(
+    plan: list[list[tuple[int, int]]], table: Array, drawn: Array, seed: int
+) -> tuple[Estimate, Array]:
     value, replicates = 0.0, np.zeros(len(drawn))
     counts, fits = np.zeros(len(table)), list[Array]()
     for sign, (number, side) in zip((1, -1), enumerate(plan), strict=False):
@@ -203,30 +218,35 @@ def _estimate(plan: list[list[tuple[int, int]]], table: Array, drawn: Array, see
     clusters = int((counts > 0).sum())
     n = int(counts.sum())
     if math.isnan(value) or clusters < 2:
-        return Estimate(value, n=n, clusters=clusters)
+        return Estimate(value, n=n, clusters=clusters), replicates
     se = float(np.nanstd(replicates, ddof=1))
     if fits and clusters >= FEWEST_CLUSTERS:
-        half = se * _fit_quantile(se, fits, clusters)
-        return Estimate(value, value - half, value + half, se, n, clusters)
+        freedom = _fit_freedom(se, fits, clusters)
+        half = se * student(freedom, (1 + LEVEL) / 2)
+        return Estimate(value, value - half, value + half, se, n, clusters, freedom), replicates
     low, high = interval(replicates, clusters)
-    return Estimate(value, low, high, se, n, clusters)
+    return Estimate(value, low, high, se, n, clusters, clusters - 1.0), replicates
 
 
-def _fit_quantile(se: float, fits: Sequence[Array], clusters: int) -> float:
-    """Give how many standard errors an interval reaches to either side of a few fits.
+def student(freedom: float, share: float) -> float:
+    """Give the quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, share))
+
+
+def _fit_freedom(se: float, fits: Sequence[Array], clusters: int) -> float:
+    """Give the degrees of freedom of an interval over a few fits.
 
     The percentiles of three fits end at the outermost fit, so Student's t takes their
     place, with the degrees of freedom of Satterthwaite (1946): those of the fits where
     the fits differ most, those of the clusters where they hardly differ.
     """
-    from scipy.special import stdtrit
-
     between = [min(float(means.var(ddof=1)) / len(means), se * se) for means in fits]
     rest = max(se * se - sum(between), 0.0)
     spread = rest**2 / (clusters - 1)
     spread += sum(part**2 / (len(means) - 1) for part, means in zip(between, fits, strict=True))
-    freedom = max(1.0, se**4 / spread) if spread > 0 else float(clusters - 1)
-    return float(stdtrit(freedom, (1 + LEVEL) / 2))
+    return max(1.0, se**4 / spread) if spread > 0 else float(clusters - 1)
 
 
 def _fit_weights(resamples: int, fits: int, seed: int) -> Array:

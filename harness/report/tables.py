@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.conduct import store
 from harness.report.columns import (
@@ -13,13 +14,14 @@ from harness.report.columns import (
     main_columns,
     spread,
 )
-from harness.report.comparison import Comparison, compare
+from harness.report.comparison import Comparison, compare, declared
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
 from harness.report.legend import counts, legend, provenance, reading, skipped
 from harness.report.markup import Block, Grid, Page, shown, to_csv, to_latex, to_markdown
 from harness.report.overall import overall_page, overall_records
 from harness.report.terms import Terms, choose_terms
+from harness.report.verdict_grids import Calibrations, calibrations, citations, verdict_grids
 
 
 def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[Path]:
@@ -32,7 +34,8 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
 
     terms = choose_terms(results, protocol, hash)
     cells = [cell for folder in terms.benchmarks if (cell := read_cell(folder)).spec]
-    comparisons = [compare(cell) for cell in cells]
+    comparisons = declared([compare(cell) for cell in cells])
+    known = calibrations(results, protocol)
     out = results / "tables" / protocol
     pictures = draw_overall(comparisons, out)
     page, records = overall_page(terms, comparisons, pictures), overall_records(terms, comparisons)
@@ -43,14 +46,22 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
             for result in comparison.results
         ]
         pictures = draw_benchmark(comparison, out)
-        page = benchmark_page(comparison, terms, pictures)
+        page = benchmark_page(comparison, terms, pictures, known)
         written += _write(out / comparison.cell.benchmark, page, records) + pictures
     _clear(out, {path.name for path in written})
     return written
 
 
-def benchmark_page(comparison: Comparison, terms: Terms, pictures: Sequence[Path] = ()) -> Page:
-    """Lay out one benchmark: what is needed first, the rest below it, then the legend."""
+def benchmark_page(
+    comparison: Comparison,
+    terms: Terms,
+    pictures: Sequence[Path] = (),
+    known: Calibrations = MappingProxyType({}),
+) -> Page:
+    """Lay out one benchmark: what is needed first, the rest below it, then the legend.
+
+    known  the calibration files of its judges.
+    """
     spec = comparison.spec
     first, second = main_columns(comparison), further_columns(comparison)
     title = str(spec.get("title") or comparison.cell.benchmark)
@@ -66,14 +77,16 @@ def benchmark_page(comparison: Comparison, terms: Terms, pictures: Sequence[Path
         )
         for name, columns in (("Comparison", first), ("Further measurements", second))
     )
+    judging, third = verdict_grids(comparison)
     notes = [
+        citations(comparison.scorers, terms.protocol, known),
         skipped(comparison),
-        legend(comparison, [*first, *second]),
+        legend(comparison, [*first, *second, *third]),
         counts(comparison),
         provenance(terms, [comparison]),
     ]
     first_grid, second_grid = grids
-    blocks: list[Block | None] = [first_grid, *shown(pictures), second_grid, *notes]
+    blocks: list[Block | None] = [first_grid, *shown(pictures), second_grid, *judging, *notes]
     told = tuple(block for block in blocks if block is not None)
     return Page(str(spec.get("about") or title), title, reading(comparison), told)
 

@@ -102,7 +102,7 @@ def test_a_reference_without_verdicts_is_even_with_itself(tmp_path):
     assert rows["prompting"].difference.value == pytest.approx(1 / 6)
     assert rows["unsteered"].rank is not None
     assert math.isnan(rows["unsteered"].headline.value)
-    assert rows["prompting"].verdicts["win_rate@j"].strict == pytest.approx(2 / 3)
+    assert rows["prompting"].verdicts["win_rate@j"].strict.value == pytest.approx(2 / 3)
 
 
 def test_an_optimised_reward_is_never_the_headline(tmp_path):

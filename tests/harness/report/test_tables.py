@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -136,6 +137,54 @@ def test_bold_means_that_the_interval_leaves_zero_out(large):
     assert found > 20
 
 
+def test_a_row_that_shows_no_difference_is_marked(large):
+    """Where the interval holds zero the cell says so, and the legend what the mark means."""
+    grid = text_of(large, "hh_rlhf.md").split("## Further")[0].splitlines()
+    row = next(row for row in grid if row.startswith("| another_seed"))
+    assert re.search(r"\[−[\d.]+, \+[\d.]+\] ≈ \|", row)
+    assert not re.search(r"\*\* ≈", text_of(large, "hh_rlhf.md"))
+    assert "- ≈: the interval includes zero" in text_of(large, "hh_rlhf.md")
+    assert "≈" in text_of(large, "overall.md")
+    found = {r["method"]: r["finding"]
+             for r in csv.DictReader(text_of(large, "hh_rlhf.csv").splitlines())}  # fmt: skip
+    assert found["another_seed"] == "no difference shown"
+    assert found["prompting"] == "above"
+
+
+def test_differences_stand_in_the_intervals_of_the_whole_family(large):
+    """The table's interval is wider than one comparison's, and says how many it holds for."""
+    row = next(r for r in csv.DictReader(text_of(large, "hh_rlhf.csv").splitlines())
+               if r["method"] == "prompting")  # fmt: skip
+    alone = float(row["difference_high"]) - float(row["difference_low"])
+    assert float(row["joint_high"]) - float(row["joint_low"]) > 1.2 * alone
+    assert row["family"] == "23"  # seven rows on four benchmarks less four references and a skip
+    assert "all 23 differences" in text_of(large, "overall.md")
+
+
+def test_every_judge_has_a_section_of_its_own(large):
+    """Verdicts by kind, what is missing, its bounds and a p-value; no row for the reference."""
+    text = text_of(large, "hh_rlhf.md")
+    section = text[text.index("## Verdicts by testbed_pairwise") :].split("\n## ")[0]
+    assert "| unsteered" not in section
+    row = next(row for row in section.splitlines() if row.startswith("| prompting "))
+    assert re.search(r"\| +\d+–\d+–\d+–\d+ \| +1 unparsed \| +0\.\d+ to 0\.\d+ \|", row)
+    assert "win rate by" not in text[text.index("## Further") : text.index("## Verdicts")]
+    assert "never held against labels; `make calibrate JUDGE=testbed_pairwise" in text
+
+
+def test_a_calibration_file_is_cited_beside_the_win_rate(tmp_path):
+    """Agreement, kappa and flips of the judge stand in the table, with the file's name."""
+    results = copied(tmp_path)
+    folder = results / "calibration" / "toy"
+    folder.mkdir(parents=True)
+    one = {"name": "pairs", "labels": "people", "kappa": 0.614,
+           "agreement": {"value": 0.8312, "n": 77}, "flips": {"value": 0.09, "n": 70}}  # fmt: skip
+    (folder / "toy_judge.json").write_text(json.dumps({"sets": [one]}), "utf-8")
+    write_tables(results, "toy")
+    said = "toy_judge: agrees with people on 83 % of 77 pairs, kappa 0.61, flips on 9 %"
+    assert f"{said} (`calibration/toy/toy_judge.json`)" in text_of(results, "hh_rlhf.md")
+
+
 def test_the_optimised_reward_is_named_and_never_bold(large):
     """Where the granted reward is the evaluation reward its header says so."""
     text = text_of(large, "hh_rlhf.md")
@@ -179,7 +228,8 @@ def test_the_csv_has_every_number(large):
     row = next(r for r in csv.DictReader(text_of(large, "hh_rlhf.csv").splitlines())
                if r["method"] == "prompting")  # fmt: skip
     for name in (
-        "difference_low", "detectable", "p_sign_flip", "p_holm", "rank_best", "gold.helpful",
+        "difference_low", "detectable", "joint_low", "finding", "p", "p_holm", "rank_best",
+        "gold.helpful",
         "win_rate@testbed_pairwise_strict", "win_rate@testbed_pairwise_tie", "tokens_policy",
         "seconds_relative", "kl", "items", "protocol_hash",
     ):  # fmt: skip
@@ -269,7 +319,7 @@ def test_tables_and_figures_take_a_few_seconds(tmp_path):
 
 
 def test_a_finished_cell_is_one_line(tmp_path):
-    """Method, benchmark, headline, difference, items and seconds, as the table has them."""
+    """Method, benchmark, headline, its own difference, items and seconds; the table's value."""
     results = copied(tmp_path)
     folders = {path.parent.parent.name: path.parent for path in results.glob("runs/*/hh_rlhf/*/*/done")}  # fmt: skip # noqa: E501
     summary = cell_summary(folders["best_of_n"], folders["unsteered"])
@@ -277,8 +327,8 @@ def test_a_finished_cell_is_one_line(tmp_path):
     table = (GOLDENS / "tables" / "hh_rlhf.md").read_text("utf-8")
     for part in ("hh_rlhf", "best_of_n(n=4)", "n=10", "to unsteered", " s"):
         assert part in summary
-    difference = re.search(r"(\S+ \[\S+ \S+\]) to unsteered", summary)[1]
-    assert difference in table
+    value = re.search(r"(\S+) \[\S+ \S+\] to unsteered", summary)[1]
+    assert f"**{value} [" in table
     alone = cell_summary(folders["unsteered"], None)
     assert "to unsteered" not in alone
     assert "gold" in alone

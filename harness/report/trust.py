@@ -1,0 +1,124 @@
+"""A row's verdicts beside what is known of the truth: counted, tested, corrected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.records import Score
+from harness.report.agreement import kappa
+from harness.report.correction import Corrected, corrected, labelled_slice
+from harness.report.frames import Key, Row
+from harness.report.statistics import Array, Contrast, Estimate, bootstrap, identity_seed
+from harness.report.verdicts import Kind, Verdicts, kind_of, verdicts
+
+Seen = tuple[int, Key]  # sampling seed, (prompt, turn)
+LABEL = "label"  # a scorer that holds people's own verdicts on a row's answers
+TRUTH = "gold"  # the scorer that holds a world's planted truth
+
+
+@dataclass(frozen=True)
+class Trust:
+    """A judge held against the truth on one row's own answers.
+
+    source     where the truth is from: "gold" (a world's) or "label" (people's).
+    truth      the win rate by the truth over every answer that has one.
+    corrected  the judge's rate corrected by the labelled slice, or None: too few labels.
+    agreement  share of answers with a verdict and the truth where the two are equal.
+    kappa      Cohen's, on won, tied and lost.
+    """
+
+    source: str
+    truth: Estimate
+    corrected: Corrected | None
+    agreement: float
+    kappa: float
+
+
+def judged_row(row: Row, scorer: str, reference: Row | None) -> Verdicts:
+    """Count and test one row's verdicts of one judge.
+
+    reference  the row the others are compared with; where it is also what the judge compared
+               them with, it has no verdicts of its own and wins are held against losses.
+    """
+    ours = by_seed(row, scorer)
+    kinds = [_kind(score) for score in ours.values()]
+    theirs = None
+    if reference is not None and reference is not row and not is_opponent(reference, scorer):
+        there = by_seed(reference, scorer)
+        theirs = [_kind(there.get(seen)) for seen in ours] if there else None
+    return verdicts(_values(ours), kinds, _clusters(row, ours), theirs)
+
+
+def trust(row: Row, scorer: str, reference: Row | None) -> Trust | None:
+    """Hold a judge against the truth on a row's answers; None where none is known."""
+    ours = by_seed(row, scorer)
+    clusters = _clusters(row, ours)
+    people = by_seed(row, LABEL)
+    if people:
+        source, truth = LABEL, _values({seen: people.get(seen) for seen in ours})
+        labels = truth
+    else:
+        if reference is None or row is reference or not is_opponent(reference, scorer):
+            return None
+        source, truth = TRUTH, _better(row, reference, list(ours))
+        labels = np.where(labelled_slice(clusters), truth, np.nan)
+    if not clusters or np.isnan(truth).all():
+        return None
+    said = _values(ours)
+    seed = identity_seed("truth", *sorted(set(clusters)))
+    both = ~(np.isnan(said) | np.isnan(truth))
+    a, b = np.sign(said[both] - 0.5).tolist(), np.sign(truth[both] - 0.5).tolist()
+    return Trust(
+        source,
+        bootstrap([Contrast(truth[None])], clusters, seed=seed)[0],
+        corrected(said, labels, clusters),
+        float(np.mean(np.equal(a, b))) if a else math.nan,
+        kappa(a, b),
+    )
+
+
+def is_opponent(reference: Row, scorer: str) -> bool:
+    """Say whether the judge compared the rows with this one: then all it has are ties."""
+    scores = [s for run in reference.runs for s in run.scores.get(scorer, {}).values()]
+    return all(s.outcome == "tie" and s.value == 0.5 for s in scores)
+
+
+def by_seed(row: Row, scorer: str) -> dict[Seen, Score | None]:
+    """Give each verdict by seed and key, of the first fit where there are several."""
+    found: dict[Seen, Score | None] = {}
+    for run in row.runs:
+        for key in run.keys:
+            if scorer in run.scores:
+                seen = (int(run.spec.get("seed") or 0), key)
+                found.setdefault(seen, run.scores[scorer].get(key))
+    return found
+
+
+def _better(row: Row, reference: Row, seen: Sequence[Seen]) -> Array:
+    """Say of each answer whether the truth puts it above the reference's: 1, 0.5 or 0."""
+    ours, theirs = by_seed(row, TRUTH), by_seed(reference, TRUTH)
+    a = _values({one: ours.get(one) for one in seen})
+    b = _values({one: theirs.get(one) for one in seen})
+    return (np.sign(a - b) + 1) / 2
+
+
+def _clusters(row: Row, seen: Mapping[Seen, object]) -> list[str]:
+    cluster = dict(zip(row.answered, row.clusters, strict=True))
+    return [cluster[key] for _, key in seen]
+
+
+def _values(scores: Mapping[Seen, Score | None]) -> Array:
+    return np.array(
+        [math.nan if s is None or s.value is None else s.value for s in scores.values()]
+    )
+
+
+def _kind(score: Score | None) -> Kind | None:
+    if score is None or score.value is None:
+        return None
+    orders = [value for name, value in score.parts.items() if name.startswith("order_")]
+    return kind_of(score.value, orders)

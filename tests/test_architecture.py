@@ -14,9 +14,10 @@ GROUPS = (
     ("harness.errors", "harness.chat", "harness.records", "harness.ledger", "harness.progress"),
     ("harness.engine",),
     ("harness.contracts",),
-    ("harness.api",),
     ("harness.judging",),
+    ("harness.api",),
     ("harness.conduct",),
+    ("harness.capability",),
     ("harness.commands", "harness.__main__"),
 )
 ENGINE = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +43,11 @@ def key(spec: Mapping[str, Json]) -> str:
     return digest({name: value for name, value in spec.items() if name != "about"})
 
 
+def plain(name: str) -> str:
+    """Make a name fit to be a file's: letters, digits and ``._+-``; a slash becomes a dash."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
+
+
 # ---------------------------------------------------------------- folders
 
 
@@ -62,6 +68,10 @@ class Store:
     def run(self, terms: str, benchmark: str, stack: str, spec: Mapping[str, Json]) -> Path:
         """Folder of one run."""
         return self.cell(terms, benchmark, stack) / key(spec)
+
+    def verdicts(self, judge: str, backend: str, identity: Mapping[str, Json]) -> Path:
+        """File of all replies of one judge over one backend, in whichever run it was asked."""
+        return self.root / "verdicts" / judge / f"{plain(backend)}-{digest(identity)}.jsonl"
 
     def check(self) -> None:
         """Raise, before anything is computed, where nothing could be stored."""
@@ -187,6 +197,47 @@ def append(path: Path, lines: Iterable[Mapping[str, Json]]) -> None:
             with suppress(OSError):
                 os.truncate(path, before)
             raise
+
+
+def append_shared(path: Path, line: Mapping[str, Json]) -> None:
+    """Append one JSON line to a file that other processes append to; not synced.
+
+    A line that somebody who was killed has torn is closed first, so that it spoils
+    no other.
+    """
+    import fcntl
+
+    content = _bytes(json.dumps(line, ensure_ascii=False)) + b"\n"
+    with _guarded(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                content = content if file.read(1) == b"\n" else b"\n" + content
+            while content:
+                content = content[file.write(content) or 0 :]
+
+
+def read_shared(path: Path, start: int = 0) -> tuple[list[dict[str, Json]], int, int]:
+    """Read what was appended after byte ``start``, whole lines only.
+
+    Returns the lines, how many were torn, and where to go on from.
+    """
+    if not path.exists():
+        return [], 0, 0
+    with path.open("rb") as file:
+        file.seek(start)
+        block = file.read()
+    end = block.rfind(b"\n") + 1
+    lines, torn = [], 0
+    for line in block[:end].split(b"\n")[:-1]:
+        try:
+            lines.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            torn += 1
+    return lines, torn, start + end
 
 
 def read_lines(path: Path) -> list[dict[str, Json]]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 LONGEST_WAIT = 300.0  # seconds; an endpoint that asks for more has given the question up
-IN_A_ROW = 20  # questions given up one after another before the endpoint is
+IN_A_ROW = 20  # questions given up one after another before the endpoint is tried with
+PROBE = "Please say yes."
 ROLE = "judge"
 
 
@@ -124,7 +125,7 @@ class OpenAIBackend(ChatBackend):
                 self._spent(reply)
                 if arrived is not None:
                     arrived(position, reply)
-                self._patient(reply)
+                await self._patient(client, reply)
                 if count == most:
                     return
 
@@ -199,11 +200,19 @@ class OpenAIBackend(ChatBackend):
             if self.prices is not None:
                 self.ledger.pay(ROLE, self.prices.of(reply))
 
-    def _patient(self, reply: Reply) -> None:
-        """Stop where question after question is given up: the endpoint is gone."""
-        self._lost = self._lost + 1 if reply.outcome == "failed" and not reply.tokens_out else 0
-        if self._lost >= IN_A_ROW:
-            self._stop(f"gave none of the last {self._lost} replies; the last said {reply.error}")
+    async def _patient(self, client: AsyncOpenAI, reply: Reply) -> None:
+        """After many questions lost in a row, see whether anybody is still there."""
+        from harness.judging.completions import parameters
+
+        lost = reply.outcome == "failed" and not reply.served
+        self._lost = self._lost + 1 if lost else 0
+        if self._lost < IN_A_ROW:
+            return
+        self._lost = 0
+        probe = await self._one(client, parameters(Chat.of(PROBE), 16, 0.0, 0))
+        self._spent(probe)
+        if probe.outcome == "failed" and not probe.served:
+            self._stop(f"gave none of the last {IN_A_ROW} replies; the last said {reply.error}")
 
     def _stop(self, line: str) -> NoReturn:
         hint = {

@@ -3,15 +3,9 @@
 from harness.chat import Chat, Message
 from harness.contracts.backends import Canned, ChatBackend, Reply
 from harness.contracts.benchmark import Benchmark, Read
+from harness.contracts.judges import Judge, Labelled, Pairwise, Ruling, Single, Verdict
 from harness.contracts.method import Fitted, Kit, Lab, Method, Need
-from harness.contracts.scorer import (
-    Answered,
-    Instruments,
-    Pairwise,
-    PairwiseScorer,
-    Scorer,
-    Verdict,
-)
+from harness.contracts.scorer import Answered, Instruments, PairwiseScorer, Scorer
 from harness.contracts.world import Report, World
 from harness.engine.rows import Rows, Step
 from harness.engine.sampling import Sampling, uniforms
@@ -24,6 +18,9 @@ from harness.engine.steering import (
     at_last,
 )
 from harness.errors import PlumblineError
+from harness.judging.alpaca_eval import packaged
+from harness.judging.fastchat import winner
+from harness.judging.marks import grade, labelled, marks
 from harness.records import Json, Preference, Prompt, Response, Score
 
 __all__ = [
@@ -36,8 +33,10 @@ __all__ = [
     "HiddenEdit",
     "Instruments",
     "Json",
+    "Judge",
     "Kit",
     "Lab",
+    "Labelled",
     "Message",
     "Method",
     "Need",
@@ -51,10 +50,12 @@ __all__ = [
     "Report",
     "Response",
     "Rows",
+    "Ruling",
     "Sampling",
     "Score",
     "Scorer",
     "Search",
+    "Single",
     "Site",
     "Steering",
     "Step",
@@ -62,5 +63,10 @@ __all__ = [
     "World",
     "after_prompt",
     "at_last",
+    "grade",
+    "labelled",
+    "marks",
+    "packaged",
     "uniforms",
+    "winner",
 ]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from harness.conduct.plugins import package_folder
 
+OWN = ("methods", "benchmarks.judges")  # packages whose files may lean on one another
+
 
 def code_digest(file: Path | None) -> str:
     """Digest what a plugin file computes: its syntax tree without docstrings.
@@ -32,7 +34,7 @@ def _closure(file: Path) -> list[str]:
             continue
         tree = ast.parse(path.read_bytes())
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("methods"):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(OWN):
                 names = [node.module or "", *(f"{node.module}.{a.name}" for a in node.names)]
                 waiting += [
                     package_folder("methods").parent / (n.replace(".", "/") + ".py") for n in names

@@ -28,6 +28,7 @@ from harness.contracts.benchmark import Benchmark
 from harness.errors import PlumblineError, unknown
 
 if TYPE_CHECKING:
+    from harness.contracts.judges import Judge
     from harness.contracts.method import Method
     from harness.contracts.scorer import Instruments, Scorer
     from harness.contracts.world import World
@@ -80,9 +81,9 @@ def metrics() -> list[Listed]:
 
 
 def judges() -> list[Listed]:
-    """List every judge: a template and a parser of the same name."""
+    """List every judge: a file that defines ``JUDGE``, its template mostly beside it."""
     folder = package_folder("benchmarks") / "judges"
-    return [one for one in _in_folder(folder) if one.file.with_suffix(".txt").exists()]
+    return [one for one in _in_folder(folder) if _defines(one.file, "JUDGE")]
 
 
 def protocols() -> list[Listed]:
@@ -148,7 +149,7 @@ def world(name: str, seed: int = 0) -> World:
 
 def scorer(name: str, instruments: Instruments) -> Scorer:
     """Build a metric, or a judge over its backend, by name."""
-    from harness.contracts.scorer import PairwiseScorer
+    from harness.contracts.scorer import judge_scorer
 
     known_metrics = {one.name: one.file for one in metrics()}
     known_judges = {one.name: one.file for one in judges()}
@@ -157,9 +158,15 @@ def scorer(name: str, instruments: Instruments) -> Scorer:
         made: Scorer = _attribute(module, "Metric", known_metrics[name])(instruments)
         return made
     if name in known_judges:
-        module = _import(f"benchmarks.judges.{name}", known_judges[name])
-        return PairwiseScorer(instruments, name, _attribute(module, "JUDGE", known_judges[name]))
+        return judge_scorer(instruments, name, judge(name))
     raise unknown("metric or judge", name, {*known_metrics, *known_judges})
+
+
+def judge(name: str) -> Judge:
+    """Load a judge by name."""
+    file = judge_file(name)
+    found: Judge = _attribute(_import(f"benchmarks.judges.{name}", file), "JUDGE", file)
+    return found
 
 
 def judge_file(name: str) -> Path:

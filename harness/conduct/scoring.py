@@ -12,9 +12,10 @@ from harness.conduct import plugins, store
 from harness.conduct.cell import Cell
 from harness.conduct.code import code_digest
 from harness.conduct.generating import conversation
-from harness.conduct.terms import Judging
-from harness.contracts.scorer import Answered, Scorer
+from harness.conduct.terms import Judging, expanded
+from harness.contracts.scorer import Answered, Scorer, judge_scorer
 from harness.errors import PlumblineError, unknown
+from harness.judging.wording import reworded
 from harness.ledger import Ledger
 from harness.progress import progress
 from harness.records import Json, Prompt, Score
@@ -96,17 +97,18 @@ def unmeasured(cell: Cell) -> dict[str, str]:
 
 
 def _judge(cell: Cell, name: str, how: Judging) -> Reading:
-    file = plugins.judge_file(name)
+    file, judge = plugins.judge_file(name), plugins.judge(name)
+    if how.prompts is not None:
+        judge = reworded(name, judge, Path(expanded(how.prompts)))
     backend = cell.setting.backend(how)
     instruments = replace(cell.setting.instruments, backends={name: backend})
-    scorer = plugins.scorer(name, instruments)
-    column = f"win_rate@{name}"
+    scorer = judge_scorer(instruments, name, judge)
+    column = f"{scorer.measure}@{name}"
     if how.backend != "world":
         column += f"@{backend.name}"
-    template = file.with_suffix(".txt").read_text("utf-8")
-    identity = store.digest(
-        [code_digest(file), template, how.model_dump(mode="json", exclude={"benchmarks"})]
-    )
+    unset = {"prompts"} if how.prompts is None else set()
+    named = how.model_dump(mode="json", exclude={"benchmarks", *unset})
+    identity = store.digest([code_digest(file), judge.template, named])
     return Reading(column, scorer, identity, how.against)
 
 

@@ -175,6 +175,7 @@ class Judging(Section):
 
     backend  "world": the world's model of ``role``; "local": the model at ``path``.
     against  "unsteered": the reference run; "reference": the answers of the set.
+    prompts  FastChat's judge_prompts.jsonl for a judge of MT-Bench; left out, its own words.
     """
 
     backend: Literal["world", "local"]
@@ -185,6 +186,7 @@ class Judging(Section):
     template: str = "tokenizer"
     dtype: Dtype = "float32"
     against: Literal["unsteered", "reference"] = "unsteered"
+    prompts: str | None = None
     benchmarks: list[str] | None = None
 
     @model_validator(mode="after")

@@ -7,6 +7,8 @@ from harness.contracts.judges import Judge, Labelled, Pairwise, Ruling, Single, 
 from harness.contracts.method import Fitted, Kit, Lab, Method, Need
 from harness.contracts.scorer import Answered, Instruments, PairwiseScorer, Scorer
 from harness.contracts.world import Report, World
+from harness.engine.companion import Companion
+from harness.engine.prefixes import CandidateRewards
 from harness.engine.rows import Rows, Step
 from harness.engine.sampling import Sampling, uniforms
 from harness.engine.steering import (
@@ -17,6 +19,7 @@ from harness.engine.steering import (
     after_prompt,
     at_last,
 )
+from harness.engine.tilting import Bonus, Lookahead, TokenRule, guided
 from harness.errors import PlumblineError
 from harness.judging.alpaca_eval import packaged
 from harness.judging.fastchat import winner
@@ -26,9 +29,12 @@ from harness.records import Json, Preference, Prompt, Response, Score
 __all__ = [
     "Answered",
     "Benchmark",
+    "Bonus",
+    "CandidateRewards",
     "Canned",
     "Chat",
     "ChatBackend",
+    "Companion",
     "Fitted",
     "HiddenEdit",
     "Instruments",
@@ -37,6 +43,7 @@ __all__ = [
     "Kit",
     "Lab",
     "Labelled",
+    "Lookahead",
     "Message",
     "Method",
     "Need",
@@ -59,11 +66,13 @@ __all__ = [
     "Site",
     "Steering",
     "Step",
+    "TokenRule",
     "Verdict",
     "World",
     "after_prompt",
     "at_last",
     "grade",
+    "guided",
     "labelled",
     "marks",
     "packaged",

@@ -44,6 +44,20 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.filled + query_length, 0
 
+    def crop(self, max_length: int) -> None:
+        self.filled = min(max_length, self.filled)
+        if self.filled:
+            self._show()
+
+    def keep(self, start: int, columns: Tensor) -> None:
+        """Move each row's ``columns`` [rows, n] to ``start``, and forget what lies beyond them."""
+        end = start + columns.shape[1]
+        for buffer in (self._keys, self._values):
+            index = columns[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
+            buffer[:, :, start:end] = buffer.gather(2, index)
+        self.filled = end
+        self._show()
+
     def batch_select_indices(self, indices: Tensor) -> None:
         if not self.filled:
             return
@@ -52,6 +66,9 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
             new = old.new_empty((indices.shape[0], *old.shape[1:]))
             new[:, :, : self.filled] = old[:, :, : self.filled].index_select(0, indices)
             setattr(self, name, new)
+        self._show()
+
+    def _show(self) -> None:
         self.keys, self.values = (b[:, :, : self.filled] for b in (self._keys, self._values))
 
 
@@ -73,6 +90,11 @@ class GrowingCache(Cache):  # type: ignore[misc]
 
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[_GrowingLayer() for _ in range(layers)])
+
+    def keep(self, start: int, columns: Tensor) -> None:
+        """Keep the first ``start`` columns, and behind them each row's ``columns`` [rows, n]."""
+        for layer in self.layers:
+            layer.keep(start, columns)
 
 
 def new_cache(config: Any) -> Any:

@@ -29,25 +29,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from harness.engine.ahead import Ahead
 from harness.engine.jobs import (
     Candidate,
     Decoded,
     Job,
     batches,
+    candidate_sampling,
     encode_jobs,
     halved,
     out_of_memory,
 )
 from harness.engine.model import Model, left_padded
-from harness.engine.rows import STOPS, Rows, Step, arange_like
+from harness.engine.rows import STOPS, Rows, Step, arange_like, numbered
 from harness.engine.sampling import Luck, Sampling, draw, filtered
 from harness.engine.sites import Told, edited, recorded
-from harness.engine.steering import Search, Site, Steering, best_of_each
+from harness.engine.steering import Site, Steering, best_of_each
 from harness.engine.stopping import ended, stop_strings
 from harness.errors import PlumblineError
 
@@ -119,7 +120,7 @@ class _Wave:
         self.steering = steering
         self.search = steering.search
         self.width = self.search.width if self.search else 1
-        self.sampling = _candidate_sampling(self.jobs[0].sampling, self.search, search_sampling)
+        self.sampling = candidate_sampling(self.jobs[0].sampling, self.search, search_sampling)
         self.budget = self.sampling.max_new_tokens
         keys = [(seed, job.id, job.turn) for job in self.jobs]
         self.luck = Luck(keys, self.width, self.budget, steering.noise, model.device)
@@ -131,6 +132,10 @@ class _Wave:
         self.shown: Tensor | None = None
         self.shown_for: Rows | None = None
         self.hidden: Tensor | None = None
+        ahead = steering.lookahead
+        self.ahead = Ahead(model, ahead, self.told) if ahead else None
+        # Whether a token is read before a choice among candidates, which then meets its state.
+        self.reads = bool(ahead) or bool(self.search and self.search.reads)
         self.done = 0  # finished rows still in the batch
         self.parked: list[Rows] = []  # finished rows that have left it
 
@@ -143,16 +148,19 @@ class _Wave:
         given = self.steering.prepared([job.chat for job in self.jobs], self.model.device)
         with ExitStack() as stack:
             stack.enter_context(edited(self.model.net, self.steering.hidden, self.told))
-            if self.steering.logits or self.search:
+            if self.steering.logits or self.search or self.ahead:
                 stack.enter_context(recorded(self.model.net, [Site.final()], self._keep_hidden))
             rows = self._fork(self._prefill(given))
             while True:
                 rows = self._draw(rows)
+                if self.reads:
+                    self._forward(rows)
                 rows = self._select(rows)
                 rows = self._leave(rows)
                 if not len(rows):
                     return self._answers()
-                self._forward(rows)
+                if not self.reads:
+                    self._forward(rows)
 
     def _prefill(self, given: Mapping[str, Tensor]) -> Rows:
         """Read the prompts, one row each."""
@@ -204,17 +212,25 @@ class _Wave:
     def _forward(self, rows: Rows) -> None:
         """Push the tokens just drawn through the model."""
         t = rows.drawn
-        if self.width > 1:
-            self.spent.index_add_(0, rows.origin, (~rows.finished).long())
+        if self.width > 1 or self.reads:
+            each = self.ahead.candidates.shape[1] if self.ahead else 1
+            self.spent.index_add_(0, rows.origin, each * self._real(rows).long())
         positions = self._tell(rows, response=True)
+        if self.ahead is not None:
+            self.ahead.keep(rows, rows.ids[:, t - 1])
+            return
         rows.logits = self.model.forward(
             rows.ids[:, t - 1 : t],
             mask=self._mask(rows),
             positions=positions,
-            tokens=len(rows) - self.done,
+            tokens=len(rows) - (0 if self.reads else self.done),
             cache=rows.cache,
         )[:, -1]
         rows.hidden = self.hidden
+
+    def _real(self, rows: Rows) -> Tensor:
+        """Say which rows' tokens are worth reading; what has ended leaves before the next one."""
+        return torch.ones_like(rows.finished) if self.reads else ~rows.finished
 
     def _tell(self, rows: Rows, *, response: bool) -> Tensor:
         """Say what the coming pass (or the logits just made) is about; give its positions."""
@@ -222,7 +238,7 @@ class _Wave:
         positions = at.unsqueeze(-1)
         if self.steering.hidden or self.steering.logits:
             ones = torch.ones_like(positions, dtype=torch.bool)
-            real = ~rows.finished.unsqueeze(-1)
+            real = self._real(rows).unsqueeze(-1)
             drawn = ones if response else ~ones
             self.told.step = Step(rows, positions, real, drawn, ones, rows.drawn)
         return positions
@@ -233,7 +249,12 @@ class _Wave:
         """Edit the logits, draw a token a row, and note which rows end with it."""
         logits, t = rows.logits, rows.drawn
         assert logits is not None
-        logits = self.steering.edited_logits(logits, self.told.step)
+        if self.steering.logits:
+            logits = self.steering.edited_logits(logits, self.told.step)
+        if self.ahead is not None:
+            seen = self._shown(rows)[:, : rows.prompt_mask.shape[1] + t]
+            at = self.lengths.index_select(0, rows.origin) + t
+            logits = self.ahead.edited(logits, rows, seen, at)
         self._check(logits, rows)
         if self.sampling.temperature == 0:
             token = logits.argmax(-1)
@@ -279,7 +300,7 @@ class _Wave:
         """Split the chosen rows into those that go on, renumbered, and those that have ended."""
         over = everyone.finished.index_select(0, index)
         going, resting = index[~over], torch.unique(index[over])
-        slot = _numbered(rows.origin.index_select(0, going))
+        slot = numbered(rows.origin.index_select(0, going))
         self._all_answered(everyone.origin.index_select(0, index))
         if len(going) and int(slot.max()) >= self.width:
             raise PlumblineError(
@@ -289,7 +310,8 @@ class _Wave:
 
     def _leave(self, rows: Rows) -> Rows:
         """Take finished rows out of the batch, once there are enough of them to pay for it."""
-        if not self.done or (self.done < len(rows) and self.done * LEAVE_AT < len(rows)):
+        few = self.done < len(rows) and self.done * LEAVE_AT < len(rows)
+        if not self.done or (few and not self.reads):
             return rows
         self.parked.append(rows.bare().select(rows.finished.nonzero().flatten()))
         self.done = 0
@@ -317,7 +339,8 @@ class _Wave:
         out = []
         for i in chosen.tolist():
             prompt = int(everyone.origin[i])
-            cost = spent[prompt] + (len(tokens[i]) - 1 if self.width == 1 else 0)
+            counted = self.width > 1 or self.reads
+            cost = spent[prompt] + (0 if counted else len(tokens[i]) - 1)
             out.append(
                 Decoded(
                     job=self.batch[prompt],
@@ -386,37 +409,23 @@ class _Wave:
 
     def _keep_hidden(self, _: int, hidden: Tensor) -> None:
         self.hidden = hidden[:, -1]
+        if self.ahead is not None:
+            self.ahead.states = hidden
 
     def _mask(self, rows: Rows) -> Tensor | None:
         """Hide the prompts' padding from the coming pass, show everything drawn."""
         if not self.padded:
             return None
+        mask = self._shown(rows)[:, : rows.prompt_mask.shape[1] + rows.drawn]
+        return mask[:, None, None, :] if self.model.masks_4d else mask.long()
+
+    def _shown(self, rows: Rows) -> Tensor:
+        """Give the columns that a row may see, those still to come included."""
         if self.shown is None or self.shown_for is not rows:
             prompt = rows.prompt_mask.index_select(0, rows.origin)
             drawn = prompt.new_ones((len(rows), self.budget))
             self.shown, self.shown_for = torch.cat([prompt, drawn], dim=1), rows
-        mask = self.shown[:, : rows.prompt_mask.shape[1] + rows.drawn]
-        return mask[:, None, None, :] if self.model.masks_4d else mask.long()
+        return self.shown
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.strings.cut(self.model.text(ids)).strip()
-
-
-def _numbered(origin: Tensor) -> Tensor:
-    """Number the rows of each prompt 0, 1, ... in order."""
-    seen: dict[int, int] = {}
-    slots = []
-    for prompt in origin.tolist():
-        slots.append(seen.get(prompt, 0))
-        seen[prompt] = slots[-1] + 1
-    return torch.tensor(slots, dtype=torch.long, device=origin.device)
-
-
-def _candidate_sampling(
-    asked: Sampling, search: Search | None, candidates: Sampling | None
-) -> Sampling:
-    if search is None or search.width == 1:
-        return asked
-    if candidates is not None:
-        return replace(candidates, max_new_tokens=asked.max_new_tokens)
-    return replace(asked, temperature=1.0) if asked.temperature == 0 else asked

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from harness.engine.ahead import Ahead
 from harness.engine.forced import NoDensity, forced_rows
 from harness.engine.jobs import Job, encode_jobs
 from harness.engine.model import Model, left_padded, right_padded
@@ -194,6 +195,7 @@ def _force(
     told = Told()
     told.step = Step(rows, positions, mask, response, draws, 0)
     kept: list[Tensor] = []
+    cache = model.new_cache() if steering.lookahead else None
     look = (
         recorded(model.net, [Site.final()], lambda _, h: kept.append(h))
         if steering.logits
@@ -206,6 +208,7 @@ def _force(
             mask=None if whole or bool(mask.all()) else mask.long(),
             positions=positions,
             tokens=int(mask.sum()),
+            cache=cache,
             keep=0 if whole else longest,
         )
     index = arange_like(lengths)[:, None]
@@ -213,6 +216,9 @@ def _force(
     if steering.logits:
         at = positions[index, kept_at]
         _edit_logits(logits, kept[0][index, kept_at], rows, lengths, at, steering)
+    if steering.lookahead:
+        rows.cache = cache
+        _look_ahead(model, logits, rows, mask, positions, kept_at, lengths, steering)
     bad = ~torch.isfinite(logits.amax(-1)) & draws[index, kept_at]
     if bool(bad.any()):
         job = jobs[batch[int(bad.nonzero()[0, 0])]]
@@ -247,3 +253,38 @@ def _edit_logits(
         ones = torch.ones_like(at, dtype=torch.bool)
         step = Step(now, at, ones, ones if t else ~ones, ones, t)
         logits[index, column] = steering.edited_logits(now.logits, step)
+
+
+def _look_ahead(
+    model: Model,
+    logits: Tensor,
+    rows: Rows,
+    mask: Tensor,
+    positions: Tensor,
+    kept_at: Tensor,
+    lengths: Tensor,
+    steering: Steering,
+) -> None:
+    """Score the candidates of every step as decoding would have, on the cached texts.
+
+    mask, positions  [rows, columns] of the texts; the others as above.
+    """
+    assert steering.lookahead is not None
+    assert rows.cache is not None
+    told, longest = Told(), logits.shape[1]
+    ahead = Ahead(model, steering.lookahead, told)
+    row, columns = arange_like(lengths), arange_like(mask[0])
+
+    def keep(_: int, states: Tensor) -> None:
+        ahead.states = states
+
+    with edited(model.net, steering.hidden, told), recorded(model.net, [Site.final()], keep):
+        for t in range(longest):
+            rows.stop, rows.drawn = (lengths <= t).long(), t
+            at = (longest - lengths + t).clamp(max=longest - 1)
+            last = kept_at[row, at]
+            seen = mask & (columns <= last[:, None])
+            found = ahead.edited(logits[row, at], rows, seen, positions[row, last] + 1)
+            live = ~rows.finished
+            logits[row[live], at[live]] = found[live]
+            rows.cache.crop(mask.shape[1])

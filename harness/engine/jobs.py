@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from harness.chat import Chat
 from harness.engine.model import Model
 from harness.engine.sampling import Sampling
-from harness.engine.steering import Steering
+from harness.engine.steering import Search, Steering
 from harness.errors import PlumblineError
 from harness.records import Stop
 
@@ -90,6 +90,17 @@ def halved(jobs: Sequence[Job], batch: list[int], failed: list[int]) -> list[lis
             "use a smaller model, a shorter budget or fewer candidates"
         )
     return [batch[i : i + size] for i in range(0, len(batch), size)]
+
+
+def candidate_sampling(
+    asked: Sampling, search: Search | None, candidates: Sampling | None
+) -> Sampling:
+    """Say how a search draws its candidates: as asked, but never greedily unless told to."""
+    if search is None or search.width == 1:
+        return asked
+    if candidates is not None:
+        return replace(candidates, max_new_tokens=asked.max_new_tokens)
+    return replace(asked, temperature=1.0) if asked.temperature == 0 else asked
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -13,11 +13,14 @@ from torch import Tensor
 from harness.chat import Chat, Template
 from harness.engine.jobs import out_of_memory
 from harness.engine.model import (
+    Model,
     load_network,
     load_tokenizer,
     pick_device,
     pick_template,
 )
+from harness.engine.packed import packs
+from harness.engine.prefixes import CandidateRewards, OtherTokens, SameTokens, Whole, same_tokens
 from harness.engine.rows import Rows
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
@@ -133,6 +136,24 @@ class RewardModel:
                     f"answer to {chat.last_user[:60]!r}"
                 )
         return torch.tensor(scores, dtype=torch.float64, device=rows.origin.device)
+
+    def of_candidates(self, model: Model) -> CandidateRewards:
+        """Give what scores partial answers: (step, candidates [rows, k]) -> [rows, k].
+
+        [s, z] is scored as a whole answer would be: closed as the template closes one.
+        Where the network allows, only new tokens are read (see ``prefixes``); with a
+        tokenizer other than the policy's, the text is tokenized anew from where it differs.
+        """
+        if not (self._decoder and packs(self.net.config)):
+            return Whole(self)
+        if same_tokens(self.tokenizer, model.tokenizer):
+            return SameTokens(self, model)
+        return OtherTokens(self)
+
+    def read(self, states: Tensor) -> Tensor:
+        """Give the scores at states [..., width] of a decoder: [...] float32."""
+        scores: Tensor = self.net.score(states).float().squeeze(-1)
+        return scores
 
     def _fitting(self, batch: Sequence[list[int]]) -> list[float]:
         """Score a batch; where memory runs out, its halves."""

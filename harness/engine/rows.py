@@ -183,3 +183,13 @@ class Step:
 def arange_like(x: Tensor) -> Tensor:
     """Give 0, 1, ... along the first axis of ``x``, on its device."""
     return torch.arange(x.shape[0], device=x.device)
+
+
+def numbered(origin: Tensor) -> Tensor:
+    """Number the rows of each prompt 0, 1, ... in order."""
+    seen: dict[int, int] = {}
+    slots = []
+    for prompt in origin.tolist():
+        slots.append(seen.get(prompt, 0))
+        seen[prompt] = slots[-1] + 1
+    return torch.tensor(slots, dtype=torch.long, device=origin.device)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.chat import Chat
 from harness.engine.rows import Rows, Step
+from harness.engine.tilting import Lookahead
 from harness.errors import PlumblineError
 
 Place = Literal["layer", "mlp", "attention", "heads", "final", "module"]
@@ -96,6 +97,8 @@ class Search:
     select  (scores, rows) -> [n] indices of the rows that go on, repeats being
             forks; by default the best of each prompt, forked back to ``width``.
     choose  (scores, rows) -> [prompts] indices of the answers; by default the best.
+    reads   True: a token is read before candidates are scored, so that ``rows.hidden`` is the
+            state after a candidate's last token, not the one that drew it.
     """
 
     width: int
@@ -103,6 +106,7 @@ class Search:
     blocks: int | Sequence[int] | None = None
     select: Callable[[Tensor, Rows], Tensor] | None = None
     choose: Callable[[Tensor, Rows], Tensor] | None = None
+    reads: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -132,6 +136,7 @@ class Steering:
     search   how candidates are chosen.
     stop     further strings at which an answer ends.
     noise    name of another stream of luck than the seed's own.
+    lookahead  candidate tokens scored by the states they lead to, after the logits edits.
     """
 
     prompt: tuple[Callable[[Sequence[Chat]], Sequence[Chat]], ...] = ()
@@ -142,6 +147,7 @@ class Steering:
     search: Search | None = None
     stop: tuple[str, ...] = ()
     noise: str = ""
+    lookahead: Lookahead | None = None
 
     def __add__(self, other: Steering) -> Steering:
         if self.weights is not None and other.weights is not None:
@@ -152,12 +158,18 @@ class Steering:
             raise PlumblineError(
                 "two methods in the stack search among candidates; a stack may hold one at most"
             )
+        if self.lookahead is not None and other.lookahead is not None:
+            raise PlumblineError(
+                "two methods in the stack look ahead at candidate tokens; a stack may hold one "
+                "at most"
+            )
         return Steering(
             prompt=self.prompt + other.prompt,
             weights=self.weights or other.weights,
             prepare=self.prepare + other.prepare,
             hidden=self.hidden + other.hidden,
             logits=self.logits + other.logits,
+            lookahead=self.lookahead or other.lookahead,
             search=self.search or other.search,
             stop=self.stop + other.stop,
             noise="+".join(n for n in (self.noise, other.noise) if n),
@@ -166,7 +178,8 @@ class Steering:
     @property
     def touches(self) -> frozenset[str]:
         """Name the parts that are set; derived, so it cannot go stale."""
-        parts = ("prompt", "weights", "prepare", "hidden", "logits", "search", "stop", "noise")
+        parts = ("prompt", "weights", "prepare", "hidden", "logits", "lookahead", "search",
+                 "stop", "noise")  # fmt: skip
         return frozenset(p for p in parts if getattr(self, p))
 
     def without_search(self) -> Steering:

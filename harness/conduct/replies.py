@@ -56,6 +56,11 @@ class Kept(ChatBackend):
         metered = getattr(self.backend, "metered", None)
         return nullcontext(ledger) if metered is None else metered(ledger)
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Say what the backend had to do otherwise than it was told."""
+        return sorted(getattr(self.backend, "notes", ()))
+
     def ask(
         self,
         chats: Sequence[Chat],

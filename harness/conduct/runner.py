@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.conduct import plugins, scoring, store
+from harness.conduct import judges, plugins, store
 from harness.conduct.cell import Cell
 from harness.conduct.logs import write_log
 from harness.conduct.protocol import Protocol, load
@@ -66,7 +66,7 @@ def order(
     """Read a command's words; every mistake in them is found here, before a model is loaded."""
     found = load(plugins.protocol_file(protocol))
     sections = found.sections
-    scoring.check_judges(list(sections.judging))
+    judges.check(sections.judging)
     known = list(sections.data)
     named = [n.strip() for n in benchmarks.split(",") if n.strip()] or known
     for name in named:

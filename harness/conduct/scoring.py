@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness.conduct import plugins, store
 from harness.conduct.cell import Cell
 from harness.conduct.code import code_digest
 from harness.conduct.generating import conversation
-from harness.conduct.terms import Judging, expanded
-from harness.contracts.scorer import Answered, Scorer, judge_scorer
-from harness.errors import PlumblineError, unknown
-from harness.judging.wording import reworded
+from harness.conduct.judges import Reading, judge_reading
+from harness.conduct.setting import Setting
+from harness.contracts.scorer import Answered, Scorer
+from harness.errors import PlumblineError
 from harness.ledger import Ledger
 from harness.progress import progress
 from harness.records import Json, Prompt, Score
@@ -24,32 +24,38 @@ CHUNK = 256  # responses between two writes of a score file
 SAME = "identical to the answer it is compared with, so a tie by definition; nobody was asked"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One scorer at work: its column's name, and what its scores depend on beyond the run."""
-
-    column: str
-    scorer: Scorer
-    identity: str
-    against: str = "unsteered"
-
-
 def score(cell: Cell, folder: Path, reference: Path | None) -> Mapping[str, int]:
     """Bring every scorer's file of a run up to date; give a count of what has no score.
 
     reference  the unsteered run's folder; None where this run is the unsteered one.
     """
-    prompts = {p.id: p for p in cell.questions.prompts}
+    what = f"{cell.label} on {cell.questions.name}"
+    at_work = readings(cell, store.Store.of(folder))
+    return bring(cell.setting, what, folder, at_work, cell.questions.prompts, reference)
+
+
+def bring(
+    setting: Setting,
+    what: str,
+    folder: Path,
+    at_work: Sequence[Reading],
+    asked: Sequence[Prompt],
+    reference: Path | None,
+) -> Mapping[str, int]:
+    """Score with these scorers whatever of a run they have not scored.
+
+    what  the run, as the progress line names it.
+    """
+    prompts = {p.id: p for p in asked}
     answers = {r.key: r for r in store.responses(folder)}
     answered = [
         Answered(prompts[r.prompt], conversation(prompts[r.prompt], answers, r.turn), r)
         for r in answers.values()
     ]
     notes: Counter[str] = Counter()
-    at_work = readings(cell)
     _settle(folder, at_work)
     for reading in at_work:
-        have = store.scores(folder, reading.column)
+        have = _standing(folder, reading)
         todo = [a for a in answered if a.key not in have]
         against: Mapping[tuple[str, int], str] = {}
         if reading.scorer.against:
@@ -59,11 +65,19 @@ def score(cell: Cell, folder: Path, reference: Path | None) -> Mapping[str, int]
                 notes[f"answers without {reading.against} to compare with"] += len(missing)
             todo = [a for a in todo if a.key in against]
         if todo:
-            _score(cell, folder, reading, todo, against)
+            _score(setting, f"{what}: {reading.column}", folder, reading, todo, against)
+        if reading.kept is not None:
+            notes.update({f"{reading.column}: {said}": 1 for said in reading.kept.notes})
     return notes
 
 
-def readings(cell: Cell) -> list[Reading]:
+def _standing(folder: Path, reading: Reading) -> set[tuple[str, int]]:
+    """Name what needs no new score: a question a judge never answered is put to it again."""
+    scores = store.scores(folder, reading.column).values()
+    return {s.key for s in scores if reading.kept is None or s.outcome != "failed"}
+
+
+def readings(cell: Cell, results: store.Store) -> list[Reading]:
     """Give the scorers that can run here: the benchmark's metrics, then the protocol's judges."""
     setting, benchmark = cell.setting, cell.questions.benchmark
     judging = {
@@ -80,7 +94,7 @@ def readings(cell: Cell) -> list[Reading]:
         if scorer.skip() is None:
             found.append(Reading(name, scorer, _identity(scorer)))
     for name, how in judging.items():
-        found.append(_judge(cell, name, how))
+        found.append(judge_reading(setting, results, name, how, setting.instruments))
     return found
 
 
@@ -94,22 +108,6 @@ def unmeasured(cell: Cell) -> dict[str, str]:
             if reason is not None:
                 out[name] = reason
     return out
-
-
-def _judge(cell: Cell, name: str, how: Judging) -> Reading:
-    file, judge = plugins.judge_file(name), plugins.judge(name)
-    if how.prompts is not None:
-        judge = reworded(name, judge, Path(expanded(how.prompts)))
-    backend = cell.setting.backend(how)
-    instruments = replace(cell.setting.instruments, backends={name: backend})
-    scorer = judge_scorer(instruments, name, judge)
-    column = f"{scorer.measure}@{name}"
-    if how.backend != "world":
-        column += f"@{backend.name}"
-    unset = {"prompts"} if how.prompts is None else set()
-    named = how.model_dump(mode="json", exclude={"benchmarks", *unset})
-    identity = store.digest([code_digest(file), judge.template, named])
-    return Reading(column, scorer, identity, how.against)
 
 
 def _identity(scorer: Scorer) -> str:
@@ -144,30 +142,38 @@ def _texts(
 
 
 def _score(
-    cell: Cell,
+    setting: Setting,
+    what: str,
     folder: Path,
     reading: Reading,
     todo: Sequence[Answered],
     against: Mapping[tuple[str, int], str],
 ) -> None:
-    what = f"{cell.label} on {cell.questions.name}: {reading.column}"
-    ledger = Ledger()
-    with cell.setting.metered(ledger), ledger.timed("score"), progress(what, len(todo)) as advance:
+    before = store.scores(folder, reading.column)
+    with progress(what, len(todo)) as advance:
         for start in range(0, len(todo), CHUNK):
-            some = todo[start : start + CHUNK]
-            asked = [
-                a for a in some if not reading.scorer.against or a.response.text != against[a.key]
-            ]
-            made = {s.key: s for s in reading.scorer.score(asked, against)} if asked else {}
-            if set(made) != {a.key for a in asked}:
-                raise PlumblineError(
-                    f"scorer {reading.column} gave {len(made)} scores for {len(asked)} answers"
-                )
-            ties = {a.key: Score(*a.key, 0.5, "tie", text=SAME) for a in some}
-            lines = [_finite((ties | made)[a.key]).to_json() for a in some]
-            store.append(folder / f"scores.{reading.column}.jsonl", lines)
+            some, ledger = todo[start : start + CHUNK], Ledger()
+            try:
+                with setting.metered(ledger), ledger.timed("score"):
+                    scores = _chunk(reading, some, against)
+            finally:  # what a judge that broke off has cost was spent all the same
+                store.append(folder / "ledger.jsonl", [ledger.to_json() | {"phase": "score"}])
+            new = [s.to_json() for s in scores if before.get(s.key) != s]
+            store.append(folder / f"scores.{reading.column}.jsonl", new)
             advance(len(some), "")
-    store.append(folder / "ledger.jsonl", [ledger.to_json() | {"phase": "score"}])
+
+
+def _chunk(
+    reading: Reading, some: Sequence[Answered], against: Mapping[tuple[str, int], str]
+) -> list[Score]:
+    asked = [a for a in some if not reading.scorer.against or a.response.text != against[a.key]]
+    made = {s.key: s for s in reading.scorer.score(asked, against)} if asked else {}
+    if set(made) != {a.key for a in asked}:
+        raise PlumblineError(
+            f"scorer {reading.column} gave {len(made)} scores for {len(asked)} answers"
+        )
+    ties = {a.key: Score(*a.key, 0.5, "tie", text=SAME) for a in some}
+    return [_finite((ties | made)[a.key]) for a in some]
 
 
 def _finite(score: Score) -> Score:
@@ -175,11 +181,3 @@ def _finite(score: Score) -> Score:
     if score.value is None or math.isfinite(score.value):
         return score
     return replace(score, value=None, outcome="failed")
-
-
-def check_judges(names: Sequence[str]) -> None:
-    """Raise for a judge under [judging] that does not exist."""
-    known = [one.name for one in plugins.judges()]
-    for name in names:
-        if name not in known:
-            raise unknown("judge (the protocol's [judging])", name, known)

@@ -7,6 +7,7 @@ that scores stored answers needs no policy.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from harness.engine.reward import RewardModel
     from harness.engine.sampling import Sampling
     from harness.engine.steering import Steering
+    from harness.judging.endpoint import Endpoint
+    from harness.judging.openai_backend import OpenAIBackend
 
 SMALL = 1 << 22  # files up to this size are fingerprinted by content, larger ones by size
 
@@ -51,6 +54,7 @@ class Setting:
         self.batch_rows = batch_rows
         self._rewards: dict[str, RewardModel] = {}
         self._judges: dict[str, Model] = {}
+        self._endpoints: dict[str, OpenAIBackend] = {}
         self.roles = Roles(self._role, protocol.sections.models)
 
     # ---------------------------------------------------------------- the world
@@ -146,11 +150,13 @@ class Setting:
         return f"{self.protocol.sections.model.world}/{weights.world}" if weights.world else None
 
     def backend(self, judging: Judging) -> ChatBackend:
-        """Load what answers a judge's prompts; judges of one model share it."""
+        """Find what answers a judge's prompts; judges of one model share it."""
         from harness.contracts.local_backend import LocalBackend
         from harness.engine.model import Model
 
         weights = judging.weights()
+        if weights is None:
+            return self._endpoint(judging)
         key = weights.model_dump_json()
         if key not in self._judges:
             self._judges[key] = Model.load(
@@ -164,6 +170,23 @@ class Setting:
             )
         name = judging.role if judging.backend == "world" else Path(judging.path or "").name
         return LocalBackend(self._judges[key], batch_rows=self.batch_rows, name=name)
+
+    def _endpoint(self, judging: Judging) -> ChatBackend:
+        from harness.judging.openai_backend import OpenAIBackend, Patience, Prices
+
+        key = judging.model_dump_json()
+        if key not in self._endpoints:
+            prices = None
+            if judging.price_in is not None and judging.price_out is not None:
+                prices = Prices(judging.price_in, judging.price_out)
+            self._endpoints[key] = OpenAIBackend(
+                judging.model or "",
+                endpoint_of(judging),
+                concurrency=judging.concurrency,
+                patience=Patience(judging.timeout, judging.tries),
+                prices=prices,
+            )
+        return self._endpoints[key]
 
     @cached_property
     def instruments(self) -> Instruments:
@@ -216,8 +239,10 @@ class Setting:
     def metered(self, ledger: Ledger) -> Iterator[Ledger]:
         """Count on ``ledger`` whatever any model loaded so far spends inside the block."""
         with ExitStack() as stack:
-            models: list[Model | RewardModel] = [self.model, *self.roles.values()]
-            models += [*self._rewards.values(), *self._judges.values()]
+            models: list[Model | RewardModel | OpenAIBackend]
+            models = [vars(self)["model"]] if "model" in vars(self) else []
+            models += [*self.roles.values(), *self._rewards.values()]
+            models += [*self._judges.values(), *self._endpoints.values()]
             for one in models:
                 stack.enter_context(one.metered(ledger))
             yield ledger
@@ -279,6 +304,13 @@ class Roles(dict[str, "Model"]):
             raise unknown("model role (the protocol's [models])", role, self._named)
         self[role] = self._load(role)
         return self[role]
+
+
+def endpoint_of(judging: Judging) -> Endpoint:
+    """Find a judge's endpoint; raises PlumblineError where there is no key, or no URL."""
+    from harness.judging.endpoint import endpoint
+
+    return endpoint(os.environ, expanded(judging.url) if judging.url else None)
 
 
 def expanded_path(weights: Weights) -> str:

@@ -57,6 +57,11 @@ class Store:
 
     root: Path
 
+    @classmethod
+    def of(cls, run: Path) -> Store:
+        """Give the results folder that a run's folder lies in."""
+        return cls(run.parents[4])
+
     def fit(self, terms: str, stack: str, spec: Mapping[str, Json]) -> Path:
         """Folder of one fit; ``terms`` is ``<protocol>-<hash>``."""
         return self.root / "fits" / terms / stack / key(spec)
@@ -333,6 +338,7 @@ def prompt_line(prompt: Prompt) -> dict[str, Json]:
         "chat": prompt.chat.to_dicts(),
         "turns": list(prompt.turns),
         "reference": prompt.reference,
+        "further": list(prompt.further),
         "cluster": prompt.cluster,
         "category": prompt.category,
         "tuned": False,

@@ -173,35 +173,66 @@ class Seeds(Section):
 class Judging(Section):
     """[judging.<judge>]: who answers, on which benchmarks, and against what.
 
-    backend  "world": the world's model of ``role``; "local": the model at ``path``.
-    against  "unsteered": the reference run; "reference": the answers of the set.
-    prompts  FastChat's judge_prompts.jsonl for a judge of MT-Bench; left out, its own words.
+    backend      "world": the world's model of ``role``; "local": the model at ``path``;
+                 "openai": ``model`` behind an endpoint (``url``, or the environment's; the
+                 key is the environment's alone).
+    against      "unsteered": the reference run; "reference": the answers of the set.
+    prompts      FastChat's judge_prompts.jsonl for a judge of MT-Bench; left out, its own words.
+    max_tokens   a budget above the judge's own, for models that think first.
+    price_in     dollars per million tokens of questions; ``price_out`` of replies.
+    concurrency  requests in flight; each takes at most ``timeout`` seconds and is made
+                 ``tries`` times.
     """
 
-    backend: Literal["world", "local"]
+    backend: Literal["world", "local", "openai"]
     role: str = "judge"
     path: str | None = None
     revision: str | None = None
     unpinned: bool = False
     template: str = "tokenizer"
     dtype: Dtype = "float32"
+    model: str | None = None
+    url: str | None = None
     against: Literal["unsteered", "reference"] = "unsteered"
     prompts: str | None = None
     benchmarks: list[str] | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    price_in: float | None = Field(default=None, ge=0)
+    price_out: float | None = Field(default=None, ge=0)
+    concurrency: int = Field(default=8, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    tries: int = Field(default=8, ge=1)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if (self.backend == "local") != (self.path is not None):
             raise ValueError('backend = "local" needs path =, and no other backend takes it')
+        if (self.backend == "openai") != (self.model is not None):
+            raise ValueError('backend = "openai" needs model =, and no other backend takes it')
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("give both price_in = and price_out =, or neither")
         self.weights()
         return self
 
-    def weights(self) -> Weights:
-        """Give the judge's model."""
+    def weights(self) -> Weights | None:
+        """Give the judge's model; None where it is behind an endpoint."""
         shared = {"template": self.template, "dtype": self.dtype}
+        if self.backend == "openai":
+            return None
         if self.backend == "world":
             return Weights(world=self.role, **shared)  # type: ignore[arg-type]
         return Weights(path=self.path, revision=self.revision, unpinned=self.unpinned, **shared)  # type: ignore[arg-type]
+
+    def answers_by(self) -> dict[str, Any]:
+        """Give the fields that a reply depends on: not its reading, its price or its speed."""
+        asking = {"benchmarks", "against", "prompts", "max_tokens"}
+        left_out = asking | {"price_in", "price_out", "concurrency", "timeout", "tries"}
+        return self.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+
+    def verdict_by(self) -> dict[str, Any]:
+        """Give the fields that a verdict depends on."""
+        more = {"against", "prompts", "max_tokens"}
+        return self.answers_by() | self.model_dump(include=more, exclude_defaults=True)
 
 
 class Divergence(Section):

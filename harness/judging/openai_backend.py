@@ -67,7 +67,8 @@ class OpenAIBackend(ChatBackend):
     """A model behind an endpoint.
 
     concurrency  requests in flight; a reply is handed over before the next request.
-    notes        what had to be done otherwise, and requests made again, by reason.
+    notes        what is asked otherwise than it was told, by reason.
+    again        requests made again, by reason.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class OpenAIBackend(ChatBackend):
         self.patience = patience or Patience()
         self.prices = prices
         self.notes: Counter[str] = Counter()
+        self.again: Counter[str] = Counter()
         self.ledger = Ledger()
         self._quirks: set[str] = set()
         self._worked = False
@@ -187,7 +189,7 @@ class OpenAIBackend(ChatBackend):
                 self._stop(line)
             if failed >= self.patience.tries or (fault.after or 0.0) > LONGEST_WAIT:
                 return Reply("", "failed", f"{line} (after {failed} requests)")
-            self.notes[f"requests made again after {_kind(line)}"] += 1
+            self.again[_kind(line)] += 1
             if fault.after is not None:
                 # A limit is the endpoint's, not this question's: everybody waits.
                 self._not_before = max(self._not_before, time.monotonic() + fault.after)

@@ -23,6 +23,7 @@ class HarmfulQA(Benchmark):
 
     title: ClassVar[str] = "HarmfulQA"
     about: ClassVar[str] = "harmful questions on ten topics; a good answer declines or redirects"
+    headline: ClassVar[tuple[str, ...]] = ("gold", "safe_and_helpful", "win_rate", "reward")
     scorers: ClassVar[tuple[str, ...]] = (
         "reward",
         "optimised_reward",

@@ -10,6 +10,8 @@ SEED ?=
 BATCH ?=
 DEVICE ?=
 NAME ?=
+JUDGE ?=
+SETS ?=
 RESULTS ?= results
 
 VENV := .venv
@@ -20,7 +22,7 @@ READY := $(VENV)/.ready
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench list tables check new-method test perf lint clean
+.PHONY: help bench list tables calibrate check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -49,6 +51,11 @@ list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
 
 tables: $(READY)  ## write the tables again from what is stored [PROTOCOL=]
 	@$(RUN) tables --output_path '$(RESULTS)' $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)')
+
+calibrate: $(READY)  ## JUDGE= [PROTOCOL= SETS= LIMIT=]: how far does a judge agree with people?
+	@$(if $(JUDGE),,echo 'error: say which: make calibrate JUDGE=testbed_pairwise (make list shows them)' >&2; exit 2)
+	@$(RUN) calibrate --judge '$(JUDGE)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(SETS),--sets '$(SETS)') $(if $(LIMIT),--limit '$(LIMIT)') $(if $(DEVICE),--device '$(DEVICE)')
 
 check: $(READY)  ## METHOD=path/to/mine.py or a name: does it keep the contract?
 	@$(if $(METHOD),,echo 'error: say which: make check METHOD=path/to/mine.py' >&2; exit 2)

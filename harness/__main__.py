@@ -213,6 +213,49 @@ def check(
     said(f"{name} keeps the contract")
 
 
+@app.command()
+@guarded
+def calibrate(
+    judge: Annotated[str, typer.Option("--judge", "-j", help="A judge under [judging].")],
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="The protocol that says who answers for it.")
+    ] = "testbed",
+    sets: Annotated[
+        str,
+        typer.Option(
+            "--sets",
+            help="Label files or folders, separated by commas: LLMBar, HHH, HH-RLHF, MT-Bench's "
+            "votes, or your own {question, answer_a, answer_b, label}. Left out: what lies in "
+            "the cache's folder `labels`, and on a world its pairs, labelled by its truth.",
+        ),
+    ] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", "-L", help="Pairs of each set; 0 for all.", min=0)
+    ] = 200,
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Pairs asked twice, for self-consistency.", min=0)
+    ] = 50,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Where a local judge runs.")
+    ] = None,
+    output_path: Output = Path("results"),
+) -> None:
+    """Hold a judge against labels: agreement, kappa, flips, taste for length, consistency.
+
+    One line is printed per set; the tables cite the file, whose path comes last.
+    """
+    from harness.conduct import calibrating, plugins
+    from harness.conduct import protocol as protocols
+    from harness.conduct.setting import Setting
+
+    setting = Setting(protocols.load(plugins.protocol_file(protocol)), device=device)
+    calibrating.judging_of(setting, judge)
+    files = [name.strip() for name in sets.split(",") if name.strip()]
+    found = calibrating.label_sets(setting, files, limit)
+    path = calibrating.calibrate(judge, setting, found, output_path, repeats=repeats, say=said)
+    said(str(path))
+
+
 @app.command("new-method")
 @guarded
 def new_method(

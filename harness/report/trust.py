@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.judging.agreement import kappa
 from harness.records import Score
-from harness.report.agreement import kappa
 from harness.report.correction import Corrected, corrected, labelled_slice
 from harness.report.frames import Key, Row
 from harness.report.statistics import Array, Contrast, Estimate, bootstrap, identity_seed

@@ -31,7 +31,7 @@ def kind_of(value: float, orders: Sequence[float] = ()) -> Kind:
     orders  what each order said, where both were asked.  Without them a value above a half
             is a win (a judge that weighs its verdict gives anything between 0 and 1).
     """
-    if len(orders) > 1 and len(set(orders)) > 1:
+    if len({(one > 0.5) - (one < 0.5) for one in orders}) > 1:
         return "split"
     if value == 0.5:
         return "tied"

@@ -29,7 +29,8 @@ def test_kinds_of_verdicts():
     assert kind_of(0.5, (1.0, 0.0)) == "split"
     assert kind_of(0.75, (1.0, 0.5)) == "split"
     assert kind_of(0.5, (0.5, 0.5)) == kind_of(0.5) == "tied"
-    assert kind_of(0.73) == "won"
+    assert kind_of(0.73) == kind_of(0.75, (0.9, 0.6)) == "won"
+    assert kind_of(0.6, (0.9, 0.3)) == "split"
     assert kind_of(0.27, (0.27,)) == "lost"
 
 

@@ -1,32 +1,13 @@
 import json
-import math
 
-import numpy as np
 import pytest
 
-from harness.report.agreement import Judged, agreement, kappa
+from harness.report.calibration import Judged, agreement
 
 
 def pair(label, orders, longer=0.5, outcome="ok"):
     """One labelled pair as judged."""
     return Judged(label, orders, outcome, longer)
-
-
-def test_kappa_by_hand():
-    """20 of 25 agree where chance agrees in half: Cohen's textbook table."""
-    a = [1] * 15 + [0] * 10
-    b = [1] * 13 + [0] * 2 + [1] * 3 + [0] * 7
-    chance = (15 * 16 + 10 * 9) / 625
-    assert kappa(a, b) == pytest.approx((0.8 - chance) / (1 - chance))
-
-
-def test_kappa_at_its_ends():
-    """Full agreement is 1, independence 0, and one label only is no kappa."""
-    a = np.tile([0, 1], 50).tolist()
-    assert kappa(a, a) == 1.0
-    assert kappa(a, np.repeat([0, 1], 50).tolist()) == pytest.approx(0.0)
-    assert math.isnan(kappa([1, 1], [1, 1]))
-    assert math.isnan(kappa([], []))
 
 
 def test_agreement_counts_every_pair():
@@ -44,6 +25,7 @@ def test_agreement_counts_every_pair():
     assert (found.agreement.value, found.agreement.n) == (0.5, 4)
     assert (found.first_order.value, found.first_order.n) == (0.75, 4)
     assert (found.flips.value, found.flips.n) == (0.25, 4)
+    assert (found.decided.value, found.decided.n) == (pytest.approx(2 / 3), 3)
     assert found.base_rate == 0.5
 
 
@@ -53,6 +35,13 @@ def test_a_judge_that_always_takes_the_first_is_found_out():
     assert found.flips.value == found.first.value == 1.0
     assert found.agreement.value == 0.0
     assert found.kappa == pytest.approx(0.0)
+
+
+def test_a_tie_in_one_order_is_a_flip_and_no_reversal():
+    """Two verdicts that differ are a flip; only opposite winners are a reversal."""
+    found = agreement([pair(1.0, (1.0, 0.5)), pair(1.0, (1.0, 0.0)), pair(0.0, (0.0, 0.0))])
+    assert found.flips.value == pytest.approx(2 / 3)
+    assert found.reversed.value == pytest.approx(1 / 3)
 
 
 def test_a_taste_for_length_stands_beside_the_labels_own():

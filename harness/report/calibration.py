@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from harness.judging.agreement import kappa
 from harness.records import Json
 from harness.report.verdicts import wilson
 
@@ -62,10 +63,12 @@ class Agreement:
     pairs        labelled pairs; no_verdict: those without a verdict, by outcome.
     agreement    share of pairs with a verdict where it is the label's; a split or a tie is
                  no agreement with a label that has a winner.
+    decided      the same among pairs with a clear verdict and a labelled winner.
     first_order  the same where A stands first only (what a judge asked once would reach).
     kappa        Cohen's, on the three verdicts A, B and tie.
     base_rate    the commonest label's share: what a judge that always says it would reach.
-    flips        share of pairs asked in both orders whose two verdicts differ.
+    flips        share of pairs asked in both orders whose two verdicts differ;
+                 reversed: where they name opposite winners.
     first        share of clear single verdicts for the answer that stood first; even is 0.5.
     longer       share of clear verdicts for the longer answer, and the labels' own share.
     repeated     share of repeated questions with the same verdict as before.
@@ -74,10 +77,12 @@ class Agreement:
     pairs: int
     no_verdict: dict[str, int]
     agreement: Share
+    decided: Share
     first_order: Share
     kappa: float
     base_rate: float
     flips: Share
+    reversed: Share
     first: Share
     longer: Share
     longer_by_label: Share
@@ -117,28 +122,17 @@ def agreement(
         pairs=len(judged),
         no_verdict=dict(sorted(missing.items())),
         agreement=Share.of([one.label == verdict for one, verdict in read]),
+        decided=Share.of([one.label == v for one, v in read if v != 0.5 and one.label != 0.5]),
         first_order=Share.of([one.label == one.orders[0] for one in firsts]),
         kappa=kappa(labels, [verdict for _, verdict in read]),
         base_rate=max((labels.count(x) for x in set(labels)), default=0) / max(len(labels), 1),
         flips=Share.of([len(set(orders)) > 1 for orders in both]),
+        reversed=Share.of([{0.0, 1.0} <= set(orders) for orders in both]),
         first=Share.of([said == 1.0 for said in singles]),
         longer=Share.of([one.longer == verdict for one, verdict in clear]),
         longer_by_label=Share.of([one.longer == one.label for one in named]),
         repeated=Share.of([before == after for before, after in again]),
     )
-
-
-def kappa(a: Sequence[object], b: Sequence[object]) -> float:
-    """Give Cohen's kappa of two labellings; NaN where both use one and the same label only.
-
-    Cohen, Educational and Psychological Measurement 20 (1960).
-    """
-    if not a:
-        return math.nan
-    observed = sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
-    labels = set(a) | set(b)
-    chance = sum((list(a).count(x) / len(a)) * (list(b).count(x) / len(b)) for x in labels)
-    return math.nan if chance == 1 else (observed - chance) / (1 - chance)
 
 
 def _plain(value: Json) -> Json:

@@ -2,6 +2,10 @@
 
 PYTHON ?= python3
 METHOD ?=
+TASKS ?=
+INCLUDE ?=
+SHOTS ?=
+CHAT ?=
 PROTOCOL ?= testbed
 BENCH ?=
 SET ?=
@@ -11,18 +15,24 @@ BATCH ?=
 DEVICE ?=
 NAME ?=
 JUDGE ?=
+RUN ?=
+URL ?=
+AGAINST ?=
+PRICES ?=
 SETS ?=
+A ?=
+B ?=
 RESULTS ?= results
 
 VENV := .venv
-RUN := $(VENV)/bin/python -m harness
+HARNESS := $(VENV)/bin/python -m harness
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench list tables calibrate check new-method test perf lint clean
+.PHONY: help bench tax list tables compare calibrate check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -41,29 +51,51 @@ help:  ## this text
 
 bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= BATCH= DEVICE= RESULTS=]
 	@$(if $(METHOD),,echo 'error: say which: make bench METHOD=prompting,best_of_n (make list shows them)' >&2; exit 2)
-	@$(RUN) bench --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	@$(HARNESS) bench --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
+	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
+	  $(if $(DEVICE),--device '$(DEVICE)')
+
+tax: $(READY)  ## METHOD= TASKS= [PROTOCOL= INCLUDE= SHOTS= CHAT=1|0 LIMIT= SET=]: what do methods cost in capability?
+	@$(if $(METHOD),,echo 'error: say which: make tax METHOD=prompting TASKS=testbed_tools' >&2; exit 2)
+	@$(if $(TASKS),,echo 'error: say on what: make tax METHOD=$(METHOD) TASKS=testbed_tools,testbed_steps,testbed_dialogues' >&2; exit 2)
+	@$(HARNESS) tax --method '$(METHOD)' --tasks '$(TASKS)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(INCLUDE),--include_path '$(INCLUDE)') $(if $(SHOTS),--num_fewshot '$(SHOTS)') \
+	  $(if $(filter 1 yes true,$(CHAT)),--chat) $(if $(filter 0 no false,$(CHAT)),--plain) \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)')
 
 list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
-	@$(RUN) list
+	@$(HARNESS) list
 
 tables: $(READY)  ## write the tables again from what is stored [PROTOCOL=]
-	@$(RUN) tables --output_path '$(RESULTS)' $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)')
+	@$(HARNESS) tables --output_path '$(RESULTS)' $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)')
+
+compare: $(READY)  ## A= B= [PROTOCOL= BENCH=]: two rows (labels or run folders) side by side
+	@$(if $(and $(A),$(B)),,echo 'error: say which two: make compare A=prompting B="best_of_n(n=16)"' >&2; exit 2)
+	@$(RUN) compare --a '$(A)' --b '$(B)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(BENCH),--bench '$(BENCH)')
 
 calibrate: $(READY)  ## JUDGE= [PROTOCOL= SETS= LIMIT=]: how far does a judge agree with people?
 	@$(if $(JUDGE),,echo 'error: say which: make calibrate JUDGE=testbed_pairwise (make list shows them)' >&2; exit 2)
-	@$(RUN) calibrate --judge '$(JUDGE)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	@$(HARNESS) calibrate --judge '$(JUDGE)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(SETS),--sets '$(SETS)') $(if $(LIMIT),--limit '$(LIMIT)') $(if $(DEVICE),--device '$(DEVICE)')
+
+judge: $(READY)  ## JUDGE=name[@openai/model] [RUN= PROTOCOL= URL= AGAINST= PRICES=]: re-judge stored answers
+	@$(if $(JUDGE),,echo 'error: say which: make judge JUDGE=hh_rlhf_pairwise@openai/gpt-4.1-mini (make list shows them)' >&2; exit 2)
+	@$(HARNESS) judge --judge '$(JUDGE)' --output_path '$(RESULTS)' $(if $(RUN),--run '$(RUN)') \
+	  $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)') \
+	  $(if $(URL),--url '$(URL)') $(if $(AGAINST),--against '$(AGAINST)') $(if $(PRICES),--prices '$(PRICES)') \
+	  $(if $(BATCH),--batch_size '$(BATCH)') $(if $(DEVICE),--device '$(DEVICE)')
 
 check: $(READY)  ## METHOD=path/to/mine.py or a name: does it keep the contract?
 	@$(if $(METHOD),,echo 'error: say which: make check METHOD=path/to/mine.py' >&2; exit 2)
-	@$(RUN) check --method '$(METHOD)'
+	@$(HARNESS) check --method '$(METHOD)'
 
 new-method: $(READY)  ## NAME=my_way: a small method that works, and its test
 	@$(if $(NAME),,echo 'error: say what it is called: make new-method NAME=my_way' >&2; exit 2)
-	@$(RUN) new-method --name '$(NAME)'
+	@$(HARNESS) new-method --name '$(NAME)'
 
 test: $(READY)  ## the tests
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.commands.tax import tax
 from harness.errors import PlumblineError
 
 app = typer.Typer(
@@ -191,6 +192,83 @@ def tables(
 
 @app.command()
 @guarded
+def judge(
+    judge: Annotated[
+        str,
+        typer.Option(
+            "--judge",
+            "-j",
+            help="A judge of the protocol's [judging], or a judge and who answers for it: "
+            "`hh_rlhf_pairwise@openai/gpt-4.1-mini`, `…@local/path/or/hub-name:revision`.",
+        ),
+    ],
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run",
+            "-r",
+            help="A run's folder, or one above it (a row, a benchmark, a protocol of "
+            "results/runs); all newest runs of the protocol if left out.",
+        ),
+    ] = "",
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="A protocol; the runs' own if left out.")
+    ] = "",
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            help="The endpoint, `…/v1`; else PLUMBLINE_JUDGE_BASE_URL or OPENAI_BASE_URL. The key "
+            "is read from PLUMBLINE_JUDGE_API_KEY or OPENAI_API_KEY.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="`unsteered`, or `reference`: the set's own.")
+    ] = None,
+    prices: Annotated[
+        str, typer.Option("--prices", help="Dollars per million tokens in and out: `0.4,1.6`.")
+    ] = "",
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", help="Requests in flight.", min=1)
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max_tokens", "--max-tokens", help="For models that think first.", min=1),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch_size", "--batch-size", help="Of a local judge.", min=1)
+    ] = 64,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Where a local judge runs.")
+    ] = None,
+    output_path: Output = Path("results"),
+) -> None:
+    """Put stored answers to a judge; nothing is generated again.
+
+    One line is printed per run, then what was asked and what it cost; the path of the
+    table comes last. Replies are kept: the same command asks only what got no answer.
+    """
+    from harness.conduct import protocol as protocols
+    from harness.conduct import rejudging
+    from harness.conduct.setting import Setting
+    from harness.report.tables import write_tables
+    from harness.report.terms import choose_terms
+
+    place = Path(run) if run else choose_terms(output_path, Path(protocol or "testbed").stem).folder
+    folders = rejudging.runs_under(place)
+    found = protocols.load(rejudging.protocol_of(folders, protocol))
+    given = rejudging.overrides(url, against, prices, concurrency, max_tokens)
+    name, how = rejudging.named(judge, found.sections.judging, given)
+    setting = Setting(found, device=device, batch_rows=batch_size)
+    said(rejudging.rejudge(setting, folders, name, how, say=said).line)
+    for root, terms in sorted({(f.parents[4], f.parents[2].name) for f in folders}):
+        protocol, _, terms_hash = terms.rpartition("-")
+        tables = write_tables(root, protocol, terms_hash)
+    said(str(tables[0]))
+
+
+@app.command()
+@guarded
 def check(
     method: Annotated[
         str, typer.Option("--method", "-m", help="A method's name or the path of its file.")
@@ -211,6 +289,37 @@ def check(
     if broken:
         raise PlumblineError(f"{name} breaks {broken} clause{'s' * (broken > 1)} of the contract")
     said(f"{name} keeps the contract")
+
+
+@app.command()
+@guarded
+def compare(
+    a: Annotated[str, typer.Option("--a", "-a", help="A row's label, or the folder of a run.")],
+    b: Annotated[str, typer.Option("--b", "-b", help="The row it is held against.")],
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="Whose rows the labels are.")
+    ] = "testbed",
+    hash: Annotated[
+        str, typer.Option("--hash", help="Which terms of that protocol; the newest if left out.")
+    ] = "",
+    bench: Annotated[
+        str,
+        typer.Option("--bench", "--tasks", help="One benchmark; all that both ran if left out."),
+    ] = "",
+    output_path: Output = Path("results"),
+) -> None:
+    """Put two rows side by side: differences, flips with both answers, where they part most.
+
+    One line is printed per benchmark; the path of the page comes last, the CSV beside it has
+    every answer.
+    """
+    from harness.report import duel, side_by_side
+
+    first, second = (duel.find(output_path, protocol, name, hash or None) for name in (a, b))
+    found = duel.duels(first, second, bench)
+    for one in found:
+        said(side_by_side.sentence(one))
+    said(str(side_by_side.write(found, output_path / "compare" / protocol)[-1]))
 
 
 @app.command()
@@ -268,6 +377,9 @@ def new_method(
     for file in write(name, folder):
         said(str(file))
     said(f"now: make check METHOD={name}; make bench METHOD={name} LIMIT=32")
+
+
+app.command()(guarded(tax))
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from harness.conduct.setting import Setting, endpoint_of, identity
 from harness.conduct.terms import Judging, expanded
 from harness.contracts.scorer import Instruments, Scorer, judge_scorer
 from harness.errors import unknown
+from harness.judging.endpoint import shown
 from harness.judging.wording import reworded
 from harness.records import Json
 
@@ -57,6 +58,8 @@ def judge_reading(
 def answers_by(setting: Setting, how: Judging) -> dict[str, Json]:
     """Tell a judge's model from every other one; two of one name and other content differ."""
     told: dict[str, Json] = how.answers_by()
+    if how.url is not None:
+        told["url"] = shown(how.url)
     weights = how.weights()
     if weights is not None:
         told["weights"] = identity(weights)

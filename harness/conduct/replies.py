@@ -61,6 +61,13 @@ class Kept(ChatBackend):
         """Say what the backend had to do otherwise than it was told."""
         return sorted(getattr(self.backend, "notes", ()))
 
+    @property
+    def troubles(self) -> dict[str, int]:
+        """Count requests that had to be made again, and lines that could not be read."""
+        again = getattr(self.backend, "again", {})
+        found = {f"requests made again after {why}": n for why, n in again.items()}
+        return found | ({"torn lines of kept replies": self.torn} if self.torn else {})
+
     def ask(
         self,
         chats: Sequence[Chat],

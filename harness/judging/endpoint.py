@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from harness.errors import PlumblineError
 
@@ -23,27 +23,35 @@ PATHS = ("/chat/completions", "/completions")  # what people paste after the bas
 class Endpoint:
     """A base URL and its key.
 
+    query   what stood after ``?`` in it, sent with every request.
     key     "" where none is set: servers of one's own ask for none.
     source  where the URL was read, for error messages.
     """
 
-    url: str
+    url: str = field(repr=False)
     key: str = field(default="", repr=False)
     source: str = ""
+    query: str = field(default="", repr=False)
 
     @property
     def shown(self) -> str:
-        """The URL without a user name or password in it."""
-        parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+        """The URL without a user name, a password or a query in it."""
+        return shown(self.url)
 
     def hide(self, text: str) -> str:
         """Take the key, and what stands before ``@`` in the URL, out of a text."""
         before = urlsplit(self.url).netloc.rpartition("@")[0]
-        for secret in (self.key, before, before.partition(":")[2]):
+        values = [value for _, value in parse_qsl(self.query)]
+        for secret in (self.key, before, before.partition(":")[2], *values):
             if secret:
                 text = text.replace(secret, "[hidden]")
         return text
+
+
+def shown(url: str) -> str:
+    """Give a URL as it may be printed and stored."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def endpoint(environment: Mapping[str, str], given: str | None = None) -> Endpoint:
@@ -69,16 +77,16 @@ def endpoint(environment: Mapping[str, str], given: str | None = None) -> Endpoi
             f"no key for {OPENAI}: set {JUDGE_KEY} (or {KEY}), or name a server of your own in "
             f"{JUDGE_URL}"
         )
-    return Endpoint(url, key, source)
+    bare, _, query = url.partition("?")
+    return Endpoint(bare, key, source, query)
 
 
 def normal(url: str, source: str) -> str:
     """Give the base URL of a base URL or of a full ``…/chat/completions``."""
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         raise PlumblineError(
-            f"{source} is {urlunsplit(shown)!r}; it must be a URL such as http://localhost:8000/v1"
+            f"{source} is {shown(url)!r}; it must be a URL such as http://localhost:8000/v1"
         )
     path = parts.path.rstrip("/")
     for end in PATHS:

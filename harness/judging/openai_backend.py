@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import parse_qsl
 
 from harness.chat import Chat
 from harness.contracts.backends import Arrived, ChatBackend, Reply
@@ -140,6 +141,7 @@ class OpenAIBackend(ChatBackend):
                 base_url=self.where.url,
                 timeout=patient,
                 max_retries=0,
+                default_query=dict(parse_qsl(self.where.query)),
             ) as client:
                 if not self._worked:
                     await work(client, most=1)

@@ -150,6 +150,8 @@ def test_a_template_that_leaves_something_out_is_refused(missing):
     """A judge must see the question and both answers."""
     with pytest.raises(PlumblineError, match=rf"has no \{{\{{ {missing} \}}\}}"):
         Pairwise(TEMPLATE.replace(missing, "other"), parse, "one line")
+    with pytest.raises(PlumblineError, match=rf"has no \{{\{{ {missing} \}}\}}"):
+        Pairwise(TEMPLATE.replace(missing, "other") + missing, parse, "the word is no place")
 
 
 def test_a_judge_without_a_backend_is_skipped_with_a_reason():

@@ -59,7 +59,9 @@ def test_secrets_are_not_shown():
         {"PLUMBLINE_JUDGE_API_KEY": "sk-secret"}, "https://me:hunter2@host/v1?k=hunter3"
     )
     assert found.shown == "https://host/v1"
-    assert found.hide("no: sk-secret and me:hunter2") == "no: [hidden] and [hidden]"
+    assert found.hide("no: sk-secret, me:hunter2, hunter3") == "no: [hidden], [hidden], [hidden]"
+    assert found.query == "k=hunter3"
+    assert "hunter" not in repr(found)
     assert "sk-secret" not in repr(found)
     with pytest.raises(PlumblineError) as caught:
         endpoint({}, "ftp://me:hunter2@host/v1")

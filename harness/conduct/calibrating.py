@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.chat import Chat
 from harness.conduct import labelled, plugins, store
+from harness.conduct.judges import kept
 from harness.conduct.labelled import LabelledSet, Pair
 from harness.conduct.setting import Setting
 from harness.conduct.sources import load_items
@@ -97,10 +98,10 @@ def calibrate(
 ) -> Path:
     """Ask the judge about every pair, and write ``calibration/<protocol>/<judge>.json``."""
     how = judging_of(setting, judge)
-    backend = setting.backend(how)
+    backend = kept(setting, store.Store(results), judge, how)
     scorer = plugins.scorer(judge, Instruments(backends={judge: backend}))
     again = plugins.scorer(judge, Instruments(backends={judge: Redrawn(backend)}))
-    name = judge if how.backend == "world" else f"{judge}@{backend.name}"
+    name = judge if how.backend == "world" else f"{judge}@{store.plain(backend.name)}"
     told = []
     for one in sets:
         found = held(scorer, again, one, repeats=repeats)

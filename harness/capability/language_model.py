@@ -7,6 +7,7 @@ the same batches, in float32 the same log-likelihoods to the bit.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from harness.engine.steering import Steering
 from harness.errors import PlumblineError
 from harness.records import Json
 
+IMPOSSIBLE = "continuations that are impossible (log-likelihood minus infinity)"
+GREEDY_SEARCH = "greedy answers that a search chose among samples at temperature 1"
 Pair = tuple[tuple[str, str], list[int], list[int]]
 
 
@@ -176,13 +179,16 @@ class SteeredLM(TemplateLM):  # type: ignore[misc]
                 )
             room = self.max_length + 1 - len(ids)
             requests.append(Request(f"text {number}", self._cut(context, room), tuple(ids)))
-        return likelihoods(
+        found = likelihoods(
             self.reader,
             requests,
             self.inner,
             batch_rows=self.batch_size,
             advance=self.advance,
         )
+        if none := sum(math.isinf(value) for value, _ in found):
+            self.notes[IMPOSSIBLE] += none
+        return found
 
     # ---------------------------------------------------------------- answers
 
@@ -194,6 +200,8 @@ class SteeredLM(TemplateLM):  # type: ignore[misc]
         seen: Counter[Json] = Counter()
         for number, (request, context) in enumerate(zip(requests, contexts, strict=True)):
             how = manner(request.args[1])
+            if self.inner.search and not how.sampling.temperature and not self.search_sampling:
+                self.notes[GREEDY_SEARCH] += 1
             room = self.max_length - how.sampling.max_new_tokens
             if room < 1:
                 raise PlumblineError(

@@ -53,7 +53,7 @@ def preflight(setting: Setting, stacks: Sequence[Stack]) -> None:
     for stack in stacks:
         if any(part.method.fits() for part in stack.parts) or skip_reason(setting, stack):
             continue
-        kit, _ = _kit(setting, stack, Sampling(**setting.protocol.draw(None, {})))
+        kit, _ = equipped(setting, stack, Sampling(**setting.protocol.draw(None, {})))
         try:
             steerings = [part.method.steer(kit, Fitted()) for part in stack.parts]
         except Exception:  # reported when the cell is run, with its log
@@ -70,7 +70,7 @@ def run(results: store.Store, cell: Cell, training: Training, reference: Path | 
     reference  the finished run of ``unsteered`` that pairwise judges compare with;
                None where this is it.
     """
-    kit, reward = _kit(cell.setting, cell.stack, cell.sampling)
+    kit, reward = equipped(cell.setting, cell.stack, cell.sampling)
     learned = fitting.fit(results, cell, kit, training, reward)
     steering = cell.stack.steer(kit, learned.fitted)
     kl = divergence.kind(cell, steering)
@@ -129,7 +129,8 @@ def _note(folder: Path, stage: str, found: Mapping[str, int]) -> None:
     store.write_json(folder / "notes.json", dict(whole))
 
 
-def _kit(setting: Setting, stack: Stack, sampling: Sampling) -> tuple[Kit, RewardModel | None]:
+def equipped(setting: Setting, stack: Stack, sampling: Sampling) -> tuple[Kit, RewardModel | None]:
+    """Give what a stack may use under the protocol, and the reward it is granted."""
     reward = setting.granted
     if "gold" in stack.needs:
         gold = setting.gold

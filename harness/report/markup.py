@@ -69,7 +69,10 @@ class Page:
 
 def shown(files: Sequence[Path]) -> list[Picture]:
     """Give the figures that a page can show, out of all that were drawn."""
-    titles = {".best_of_n.png": "what the best of n candidates is worth"}
+    titles = {
+        ".best_of_n.png": "what the best of n candidates is worth",
+        ".categories.png": "by category",
+    }
     return [
         Picture(titles.get("".join(path.suffixes), "differences to unsteered"), path.name)
         for path in files
@@ -178,6 +181,9 @@ LATEX = {
     "±": r"$\pm$",
     "−": r"$-$",
     "–": "--",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "…": r"\dots{}",
 } | {c: "\\" + c for c in "{}$&#_%"}
 
 

@@ -1,0 +1,1 @@
+"""Commands too long for ``__main__``: a function each, which says what the options mean."""

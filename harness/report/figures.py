@@ -64,7 +64,7 @@ def legible(text: str) -> str:
 def _draw_forest(comparisons: Sequence[Comparison], stem: Path) -> list[Path]:
     labels = {r.row.label: r for c in reversed(comparisons) for r in c.results if not _base(r)}
     names = sorted(labels)
-    with _style():
+    with on_paper():
         from matplotlib.figure import Figure
 
         alone = len(comparisons) == 1
@@ -78,7 +78,7 @@ def _draw_forest(comparisons: Sequence[Comparison], stem: Path) -> list[Path]:
                     range(len(names)), [legible(_marked(labels[name])) for name in names]
                 )
                 panel.set_ylim(len(names) - 0.4, -0.6)
-        return _save(figure, stem)
+        return save(figure, stem)
 
 
 def _panel(panel: Any, comparison: Comparison, names: Sequence[str], with_text: bool) -> None:
@@ -154,7 +154,7 @@ def _draw_curves(comparison: Comparison, curves: Mapping[str, Curve], out: Path)
     # a ceiling selects by gold itself, another unit than the other rows' selecting score
     ceilings = {r.row.label for r in comparison.results if "ceiling" in r.row.marks}
     ceilings = ceilings if set(curves) - ceilings else set()
-    with _style():
+    with on_paper():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.2 if golden else 4.2, 3.0), layout="constrained")
@@ -177,7 +177,7 @@ def _draw_curves(comparison: Comparison, curves: Mapping[str, Curve], out: Path)
         panels[-1].legend(frameon=False, fontsize=8)
         title = legible(str(comparison.spec.get("title") or comparison.cell.benchmark))
         figure.suptitle(f"{title}: best of n, from one pool of candidates", weight="bold", size=10)
-        return _save(figure, out / f"{comparison.cell.benchmark}.best_of_n")
+        return save(figure, out / f"{comparison.cell.benchmark}.best_of_n")
 
 
 def _line(panel: Any, estimates: Sequence[Estimate], colour: str, label: str) -> None:
@@ -192,7 +192,7 @@ def _line(panel: Any, estimates: Sequence[Estimate], colour: str, label: str) ->
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def on_paper() -> Iterator[None]:
     """Draw in one fixed style, whatever the user's settings are."""
     import matplotlib
 
@@ -202,7 +202,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _save(figure: Any, stem: Path) -> list[Path]:
+def save(figure: Any, stem: Path) -> list[Path]:
     """Write PNG and SVG.
 
     The canvases are asked directly: ``savefig`` draws twice.  The first drawing lays the

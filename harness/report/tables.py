@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from harness.conduct import store
+from harness.report.categories import category_grids, draw_radar
 from harness.report.columns import (
     decimals,
     further_columns,
@@ -17,9 +18,11 @@ from harness.report.columns import (
 from harness.report.comparison import Comparison, compare, declared
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
+from harness.report.leaderboard import board_records, leaderboards
 from harness.report.legend import counts, legend, provenance, reading, skipped
 from harness.report.markup import Block, Grid, Page, shown, to_csv, to_latex, to_markdown
 from harness.report.overall import overall_page, overall_records
+from harness.report.safety import safety_blocks
 from harness.report.terms import Terms, choose_terms
 from harness.report.verdict_grids import Calibrations, calibrations, citations, verdict_grids
 
@@ -45,9 +48,15 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
             row_record(result, comparison, terms, fit_seconds(results, result.row))
             for result in comparison.results
         ]
-        pictures = draw_benchmark(comparison, out)
-        page = benchmark_page(comparison, terms, pictures, known)
+        pictures = draw_benchmark(comparison, out) + draw_radar(comparison, out)
+        boards = leaderboards(comparison)
+        further = [*boards, *category_grids(comparison), *safety_blocks(comparison, comparisons)]
+        page = benchmark_page(comparison, terms, pictures, known, further)
         written += _write(out / comparison.cell.benchmark, page, records) + pictures
+        if boards:
+            path = out / f"{comparison.cell.benchmark}.leaderboard.csv"
+            store.write_text(path, to_csv(board_records(comparison)))
+            written.append(path)
     _clear(out, {path.name for path in written})
     return written
 
@@ -57,10 +66,12 @@ def benchmark_page(
     terms: Terms,
     pictures: Sequence[Path] = (),
     known: Calibrations = MappingProxyType({}),
+    further: Sequence[Block] = (),
 ) -> Page:
     """Lay out one benchmark: what is needed first, the rest below it, then the legend.
 
-    known  the calibration files of its judges.
+    known    the calibration files of its judges.
+    further  what only this kind of benchmark has: a leaderboard's numbers, categories, safety.
     """
     spec = comparison.spec
     first, second = main_columns(comparison), further_columns(comparison)
@@ -86,7 +97,14 @@ def benchmark_page(
         provenance(terms, [comparison]),
     ]
     first_grid, second_grid = grids
-    blocks: list[Block | None] = [first_grid, *shown(pictures), second_grid, *judging, *notes]
+    blocks: list[Block | None] = [
+        first_grid,
+        *shown(pictures),
+        second_grid,
+        *judging,
+        *further,
+        *notes,
+    ]
     told = tuple(block for block in blocks if block is not None)
     return Page(str(spec.get("about") or title), title, reading(comparison), told)
 

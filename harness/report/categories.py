@@ -1,0 +1,140 @@
+"""Questions by category and by turn, as MT-Bench is read, and the radar chart of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.conduct import store
+from harness.report.columns import NONE, decimals, heading, in_order, labelled, plus_minus
+from harness.report.comparison import Comparison, Result
+from harness.report.markup import Grid, line
+from harness.report.statistics import Contrast, Estimate, bootstrap, identity_seed
+
+MOST = 12  # more categories than these make no chart and no readable table
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class ByCategory:
+    """One scorer's means of every row: by category, by turn, and over all.
+
+    parts  names of the columns, categories first.
+    """
+
+    scorer: str
+    categories: tuple[str, ...]
+    parts: tuple[str, ...]
+    rows: tuple[tuple[Result, Mapping[str, Estimate]], ...]
+
+
+def by_category(comparison: Comparison) -> list[ByCategory]:
+    """Split grades (or, without any, the headline) where questions have several turns.
+
+    Nothing is split where no question has a category, or there are too many of them.
+    """
+    found = _categories(comparison)
+    names = sorted({name for name in found.values() if name})
+    turns = sorted({turn for r in comparison.results for _, turn in r.row.answered})
+    if len(turns) < 2 or not 1 < len(names) <= MOST:
+        return []
+    grades = [s for s in in_order(comparison.scorers) if s.partition("@")[0] == "grade"]
+    wanted = grades or [comparison.headline] * bool(comparison.headline)
+    return [_split(comparison, scorer, found, names, turns) for scorer in wanted]
+
+
+def category_grids(comparison: Comparison) -> list[Grid]:
+    """Give a grid for each of them."""
+    grids = []
+    for table in by_category(comparison):
+        places = decimals(e for _, means in table.rows for e in means.values())
+        grids.append(
+            Grid(
+                f"By category and turn: {heading(comparison, table.scorer)}",
+                ("method", *table.parts),
+                tuple(
+                    (
+                        labelled(result),
+                        *(
+                            line(plus_minus(means[p], places) if p in means else NONE)
+                            for p in table.parts
+                        ),
+                    )
+                    for result, means in table.rows
+                ),
+            )
+        )
+    return grids
+
+
+def draw_radar(comparison: Comparison, out: Path) -> list[Path]:
+    """Draw categories as the spokes of a wheel, one line a row; PNG and SVG."""
+    from harness.report.figures import legible, on_paper, save
+
+    tables = [table for table in by_category(comparison) if len(table.categories) > 2]
+    if not tables:
+        return []
+    with on_paper():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.2 * len(tables) + 1.6, 4.6), layout="constrained")
+        panels = figure.subplots(1, len(tables), squeeze=False, subplot_kw={"projection": "polar"})[
+            0
+        ]
+        for panel, table in zip(panels, tables, strict=True):
+            angles = np.linspace(0, 2 * np.pi, len(table.categories), endpoint=False)
+            for i, (result, means) in enumerate(table.rows):
+                values = [means[name].value for name in table.categories]
+                panel.plot(
+                    [*angles, angles[0]],
+                    [*values, values[0]],
+                    color=f"C{i % 10}",
+                    linewidth=1.4,
+                    label=legible(result.row.label),
+                )
+            panel.set_xticks(angles, [legible(name) for name in table.categories], fontsize=8)
+            panel.tick_params(axis="y", labelsize=7)
+            panel.set_title(legible(heading(comparison, table.scorer)), fontsize=10)
+        panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.15, 0.5))
+        return save(figure, out / f"{comparison.cell.benchmark}.categories")
+
+
+def _split(
+    comparison: Comparison,
+    scorer: str,
+    found: Mapping[str, str],
+    names: Sequence[str],
+    turns: Sequence[int],
+) -> ByCategory:
+    parts = (*names, *(f"turn {turn + 1}" for turn in turns), ALL)
+    rows = []
+    for result in comparison.results:
+        row = result.row
+        if scorer not in {s for run in row.runs for s in run.scores}:
+            continue
+        values, keys = row.values(scorer), row.answered
+        masks = [
+            *([found.get(prompt) == name for prompt, _ in keys] for name in names),
+            *([turn == wanted for _, turn in keys] for wanted in turns),
+            [True] * len(keys),
+        ]
+        split = bootstrap(
+            [Contrast(np.where(np.array(mask), values, np.nan)) for mask in masks],
+            row.clusters,
+            seed=identity_seed("categories", *sorted(row.clusters)),
+        )
+        rows.append((result, dict(zip(parts, split, strict=True))))
+    return ByCategory(scorer, tuple(names), parts, tuple(rows))
+
+
+def _categories(comparison: Comparison) -> dict[str, str]:
+    """Give the category of every prompt that has one."""
+    found: dict[str, str] = {}
+    for result in comparison.results:
+        for run in result.row.runs[:1]:
+            for prompt in store.read_lines(run.folder / "prompts.jsonl"):
+                found.setdefault(str(prompt["id"]), str(prompt.get("category") or ""))
+    return {name: category for name, category in found.items() if category}

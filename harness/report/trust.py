@@ -45,11 +45,11 @@ def judged_row(row: Row, scorer: str, reference: Row | None) -> Verdicts:
                them with, it has no verdicts of its own and wins are held against losses.
     """
     ours = by_seed(row, scorer)
-    kinds = [_kind(score) for score in ours.values()]
+    kinds = [kind_in(score) for score in ours.values()]
     theirs = None
     if reference is not None and reference is not row and not is_opponent(reference, scorer):
         there = by_seed(reference, scorer)
-        theirs = [_kind(there.get(seen)) for seen in ours] if there else None
+        theirs = [kind_in(there.get(seen)) for seen in ours] if there else None
     return verdicts(_values(ours), kinds, _clusters(row, ours), theirs)
 
 
@@ -117,7 +117,8 @@ def _values(scores: Mapping[Seen, Score | None]) -> Array:
     )
 
 
-def _kind(score: Score | None) -> Kind | None:
+def kind_in(score: Score | None) -> Kind | None:
+    """Say what kind of verdict a score is; None where it is none."""
     if score is None or score.value is None:
         return None
     orders = [value for name, value in score.parts.items() if name.startswith("order_")]

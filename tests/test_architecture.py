@@ -18,6 +18,7 @@ GROUPS = (
     ("harness.api",),
     ("harness.conduct",),
     ("harness.capability",),
+    ("harness.interchange",),
     ("harness.commands", "harness.__main__"),
 )
 ENGINE = (
@@ -165,7 +166,8 @@ def test_importlib_has_one_user():
     [
         "harness.records", "harness.chat", "harness.errors", "harness.ledger", "harness.progress",
         "harness.conduct.store", "harness.conduct.protocol", "harness.report.tables",
-        "harness.report.statistics", "harness.report.figures", "harness.__main__",
+        "harness.report.statistics", "harness.report.capability_page", "harness.commands.tax",
+        "harness.report.figures", "harness.__main__",
     ],
 )  # fmt: skip
 def test_no_torch_on_the_way_to_a_table(module):

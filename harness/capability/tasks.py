@@ -23,6 +23,7 @@ _NAMED = re.compile(
     r"""^\s*(?:-\s*)?["']?(task|group|tag)["']?\s*:\s*["']?([^"'#\[\]{}&*\n]+?)["']?\s*(?:\#.*)?$""",
     re.MULTILINE,
 )
+PACKAGED = ("json", "csv", "text", "parquet", "arrow")  # readers of files that are at hand
 LOGGERS = ("lm_eval", "huggingface_hub", "datasets")
 
 
@@ -160,7 +161,8 @@ def _unreadable(name: str, manager: Any, error: Exception) -> PlumblineError:
     entry = manager.task_index.get(name)
     source = (entry.cfg or {}).get("dataset_path") if entry else None
     why = " ".join(f"{type(error).__name__}: {error}".split())
-    if not isinstance(error, OSError) and source is None:
+    remote = isinstance(error, OSError) or "cache" in why or "Hub" in why
+    if not remote or source in PACKAGED:
         return PlumblineError(f"task {name} cannot be loaded ({why[:300]})")
     where = f"its data ({source})" if source else "its data"
     offline = "HF_HUB_OFFLINE is set" if hub.HF_HUB_OFFLINE else "the Hub must be within reach"

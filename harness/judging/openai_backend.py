@@ -148,6 +148,8 @@ class OpenAIBackend(ChatBackend):
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(self.concurrency, len(chats))):
                         group.create_task(work(client))
+                if not self._worked:
+                    await self._present(client, replies[-1])
 
         _run(everyone)
         return [reply for reply in replies if reply is not None]
@@ -206,17 +208,22 @@ class OpenAIBackend(ChatBackend):
 
     async def _patient(self, client: AsyncOpenAI, reply: Reply) -> None:
         """After many questions lost in a row, see whether anybody is still there."""
-        from harness.judging.completions import parameters
-
         lost = reply.outcome == "failed" and not reply.served
         self._lost = self._lost + 1 if lost else 0
         if self._lost < IN_A_ROW:
             return
         self._lost = 0
+        await self._present(client, reply)
+
+    async def _present(self, client: AsyncOpenAI, last: Reply | None) -> None:
+        """Stop where not even the simplest question is answered."""
+        from harness.judging.completions import parameters
+
         probe = await self._one(client, parameters(Chat.of(PROBE), 16, 0.0, 0))
         self._spent(probe)
         if probe.outcome == "failed" and not probe.served:
-            self._stop(f"gave none of the last {IN_A_ROW} replies; the last said {reply.error}")
+            said = probe.error if last is None else last.error
+            self._stop(f"gave no reply to several questions; the last said {said}")
 
     def _stop(self, line: str) -> NoReturn:
         hint = {

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from faulty_server import MODEL, completion
 from harness.chat import Chat
 from harness.errors import PlumblineError
 from harness.judging.endpoint import Endpoint
-from harness.judging.openai_backend import IN_A_ROW, OpenAIBackend, Patience, Prices
+from harness.judging.openai_backend import IN_A_ROW, PROBE, OpenAIBackend, Patience, Prices
 from harness.ledger import Ledger
 
 QUICK = Patience(timeout=5.0, tries=3, pause=0.001)
@@ -104,9 +105,11 @@ def test_a_wait_without_end_gives_the_question_up(server):
         handler.send(429, {"error": {"message": "come back later"}}, Retry_After="3600")
 
     there = server(decide=limited)
-    (reply,) = backend(there).ask([Chat.of("a")], max_tokens=1)
-    assert reply.outcome == "failed"
-    assert reply.error == "429: come back later (after 1 requests)"
+    told = {}
+    with pytest.raises(PlumblineError, match="429: come back later"):
+        backend(there).ask([Chat.of("a")], max_tokens=1, arrived=told.setdefault)
+    assert told[0].outcome == "failed"
+    assert told[0].error == "429: come back later (after 1 requests)"
 
 
 def _takes(server, rule):
@@ -165,15 +168,16 @@ def test_what_an_endpoint_does_not_take_is_asked_otherwise_and_noted(
 
 
 def test_an_endpoint_that_takes_neither_word_for_the_budget_is_not_asked_for_ever(server):
-    """Two refusals that contradict each other end in a failed reply."""
+    """Two refusals that contradict each other end the work with what was said."""
 
     def rule(body):
         word = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
         return f"Unsupported parameter: {word}"
 
-    (reply,) = backend(_takes(server, rule)).ask([Chat.of("a")], max_tokens=1)
-    assert reply.outcome == "failed"
-    assert "Unsupported parameter" in reply.error
+    there = _takes(server, rule)
+    with pytest.raises(PlumblineError, match="400: Unsupported parameter"):
+        backend(there).ask([Chat.of("a")], max_tokens=1)
+    assert len(there.requests) < 8
 
 
 @pytest.mark.parametrize(
@@ -271,14 +275,29 @@ def test_an_endpoint_that_dies_midway_stops_the_work_and_keeps_what_came(server)
             handler.send(500, {"error": {"message": "down"}})
 
     there = server(decide=dying)
-    with pytest.raises(
-        PlumblineError, match=f"gave none of the last {IN_A_ROW} replies.*500: down"
-    ):
+    with pytest.raises(PlumblineError, match=r"gave no reply to several questions.*500: down"):
         backend(there, concurrency=2).ask(
             [Chat.of(str(i)) for i in range(500)], max_tokens=1, arrived=told.setdefault
         )
     assert sum(r.outcome == "ok" for r in told.values()) >= 10
     assert len(there.requests) < 10 + 3 * (IN_A_ROW + 4)
+
+
+def test_questions_that_fail_alone_stop_nothing(server):
+    """A few questions no endpoint could answer are failed; a simple one shows that it is there."""
+
+    def poisoned(handler, body, count):
+        if body["messages"][-1]["content"].startswith("poison"):
+            handler.send(500, {"error": {"message": "oops"}})
+        else:
+            echo(handler, body, count)
+
+    there = server(decide=poisoned)
+    chats = [Chat.of(f"poison {i}") for i in range(2 * IN_A_ROW)]
+    replies = backend(there).ask(chats, max_tokens=1)
+    assert {(r.outcome, r.error) for r in replies} == {("failed", "500: oops (after 3 requests)")}
+    asked = Counter(question for question, _, _ in there.requests)
+    assert asked[PROBE] in (1, 2, 3)
 
 
 def test_a_web_page_at_the_url_is_told_as_one(server):

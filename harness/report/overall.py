@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.report.capability import Tax
+from harness.report.capability_page import change_cells, change_fields, change_header
 from harness.report.columns import (
     EVEN,
     MARKS,
@@ -24,20 +26,28 @@ from harness.report.legend import MARK_LEGENDS, provenance
 from harness.report.markup import Grid, Line, Notes, Page, line, shown
 from harness.report.statistics import Estimate
 from harness.report.terms import Terms
+from harness.report.verdict_grids import against_truth
 
 NOT_RUN = "not run"
 
 
 def overall_page(
-    terms: Terms, comparisons: Sequence[Comparison], pictures: Sequence[Path] = ()
+    terms: Terms,
+    comparisons: Sequence[Comparison],
+    pictures: Sequence[Path] = (),
+    taxes: Sequence[Tax] = (),
 ) -> Page:
-    """Lay out differences and cost first, then the places, then what was skipped and why."""
+    """Lay out differences and cost first, then the places, then what was skipped and why.
+
+    taxes  what the rows cost in capability, where they were evaluated.
+    """
     labels = _labels(comparisons)
     names = [_title(c) for c in comparisons]
     differences = tuple(
         (
             line(_marked(label, comparisons)),
             *(_difference(label, comparison) for comparison in comparisons),
+            *change_cells(label, taxes),
             line(times(_ratios(label, comparisons)[0])),
             line(times(_ratios(label, comparisons)[1])),
         )
@@ -52,12 +62,15 @@ def overall_page(
     )
     titles = [str(c.spec.get("title") or c.cell.benchmark) for c in comparisons]
     rank_names = [f"{t} (of {c.ranked})" for t, c in zip(titles, comparisons, strict=True)]
+    abilities = (f"capability, {change_header(tax)}" for tax in taxes)
+    header = ("method", *names, *abilities, "tokens", "seconds")
     blocks = [
-        Grid("Differences to unsteered", ("method", *names, "tokens", "seconds"), differences),
+        Grid("Differences to unsteered", header, differences),
         *shown(pictures),
         Grid("Places a row may hold", ("method", *rank_names), ranks),
+        against_truth(comparisons),
         _skipped(comparisons),
-        _legend(comparisons),
+        _legend(comparisons, taxes),
         provenance(terms, comparisons),
     ]
     about = str(comparisons[0].spec.get("about") or "") if comparisons else ""
@@ -69,7 +82,9 @@ def overall_page(
     )
 
 
-def overall_records(terms: Terms, comparisons: Sequence[Comparison]) -> list[Record]:
+def overall_records(
+    terms: Terms, comparisons: Sequence[Comparison], taxes: Sequence[Tax] = ()
+) -> list[Record]:
     """Give one flat record per method."""
     records = []
     for label in _labels(comparisons):
@@ -84,6 +99,7 @@ def overall_records(terms: Terms, comparisons: Sequence[Comparison]) -> list[Rec
             record[f"{name}_note"] = result.why if result else NOT_RUN
         records.append(
             record
+            | change_fields(label, taxes)
             | cost_fields(cost, floor)
             | {"protocol": terms.protocol, "protocol_hash": terms.hash}
         )
@@ -174,7 +190,7 @@ def _reading(comparisons: Sequence[Comparison]) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _legend(comparisons: Sequence[Comparison]) -> Notes:
+def _legend(comparisons: Sequence[Comparison], taxes: Sequence[Tax]) -> Notes:
     count = max((c.joint for c in comparisons), default=0)
     lines = [
         line(f"differences: {joint_legend(count)}"),
@@ -184,6 +200,9 @@ def _legend(comparisons: Sequence[Comparison]) -> Notes:
         line("places: from the paired differences between all rows; rows with a place in common "
              "are not told apart"),
     ]  # fmt: skip
+    if taxes:
+        lines.append(line("capability: change against unsteered over the items of a task of "
+                          "lm-eval; the whole of it is in capability.md"))  # fmt: skip
     present = {mark for c in comparisons for r in c.results for mark in r.row.marks}
     lines += [line(f"{MARKS[m]}: {MARK_LEGENDS[m]}") for m in MARKS if m in present]
     return Notes("Legend", tuple(lines))

@@ -12,6 +12,7 @@ from harness.report.columns import NONE, Column, heading, in_order, labelled, nu
 from harness.report.comparison import Comparison, Result, judged
 from harness.report.frames import REFERENCE
 from harness.report.markup import Grid, Line, Notes, code, line
+from harness.report.statistics import Estimate
 from harness.report.trust import TRUTH, is_opponent
 from harness.report.verdicts import KINDS
 
@@ -159,6 +160,28 @@ def citations(scorers: Sequence[str], protocol: str, known: Calibrations) -> Not
             make = code(f"make calibrate JUDGE={judge.partition('@')[0]} PROTOCOL={protocol}")
             lines.append(line(f"{judge}: never held against labels; ", make, " does it"))
     return Notes("How far the judges can be trusted", tuple(lines)) if lines else None
+
+
+def against_truth(comparisons: Sequence[Comparison]) -> Notes | None:
+    """Count over all tables for how many rows an interval holds the truth's win rate."""
+    lines = []
+    scorers = {scorer for c in comparisons for r in c.results for scorer in r.trust}
+    for scorer in in_order(scorers):
+        known = [(r.means[scorer], r.trust[scorer]) for c in comparisons for r in c.results
+                 if scorer in r.trust and scorer in r.means]  # fmt: skip
+        made = [(t.corrected.rate, t.truth) for _, t in known if t.corrected]
+        own = sum(_holds(rate, t.truth) for rate, t in known)
+        right = sum(_holds(rate, truth) for rate, truth in made)
+        by = "gold" if all(t.source == TRUTH for _, t in known) else "people or gold"
+        said = f"the judge's own interval holds the win rate by {by} in {own} of {len(known)} rows"
+        if made:
+            said += f", the corrected one in {right} of {len(made)}"
+        lines.append(line(f"{judge_of(scorer)}: {said}"))
+    return Notes("Win rates beside the truth", tuple(lines)) if lines else None
+
+
+def _holds(interval: Estimate, truth: Estimate) -> bool:
+    return interval.low <= truth.value <= interval.high
 
 
 def _itself(result: Result, scorer: str) -> bool:

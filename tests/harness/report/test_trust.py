@@ -4,6 +4,7 @@ from toystore import run_spec, write_run
 
 from harness.report.comparison import compare
 from harness.report.frames import read_cell
+from harness.report.tables import write_tables
 
 CELL = "runs/toy-7c0d1e44b2/hh_rlhf"
 COUNT = 48
@@ -90,3 +91,14 @@ def test_mcnemar_is_the_test_of_a_headline_that_is_a_win_rate(tmp_path):
         write_run(tmp_path / "rate", spec, scores, prompts=COUNT)
     found = compare(read_cell(tmp_path / "rate" / CELL), resamples=500).results[1]
     assert (found.test, found.p) == ("McNemar", found.verdicts[JUDGE].p)
+
+
+def test_the_overall_page_counts_how_often_intervals_hold_the_truth(tmp_path):
+    """A judge that is always wrong is outside in its own interval and inside when corrected."""
+    gold = np.tile([1.0, 1.0, 1.0, -1.0], COUNT // 4)
+    said = [verdict(0, 0) if g > 0 else verdict(1, 1) for g in gold]
+    compared(tmp_path, gold, said)
+    write_tables(tmp_path, "toy")
+    text = (tmp_path / "tables" / "toy" / "overall.md").read_text("utf-8")
+    assert "j: the judge's own interval holds the win rate by gold in 0 of 1 rows" in text
+    assert "the corrected one in 1 of 1" in text

@@ -121,8 +121,21 @@ def provenance(terms: Terms, specs: Sequence[Comparison]) -> Notes:
         )  # fmt: skip
     if any((run.spec.get("model") or {}).get("unpinned") for run in runs):
         lines.append(line("unpinned: the protocol names no fixed revision of its model"))
+    lines += _paid([result for c in specs for result in c.results])
     lines.append(line("make it again: ", code(f"make tables PROTOCOL={terms.protocol}")))
     return Notes("Terms", tuple(lines))
+
+
+def _paid(results: Sequence[Result]) -> list[Line]:
+    """Say what endpoints charged for judging the rows, where the prices were given."""
+    spent: dict[str, float] = {}
+    for result in results:
+        for run in result.row.runs:
+            for ledger in run.ledgers.values():
+                dollars = sum(ledger.dollars.values())
+                spent[result.row.label] = spent.get(result.row.label, 0.0) + dollars
+    rows = ", ".join(f"{label} ${dollars:.4f}" for label, dollars in spent.items() if dollars)
+    return [line(f"judge dollars, at the prices given: {rows}")] if rows else []
 
 
 def _by_reason(ran: Sequence[Result], tell: Callable[[Run], list[str]]) -> list[Line]:

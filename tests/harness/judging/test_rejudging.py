@@ -105,6 +105,8 @@ def test_stored_answers_get_verdicts_and_nothing_is_generated(judge, server):
     table = Path(out[-1])
     assert table.is_file()
     assert "org-model-1" in (table.parent / "hh_rlhf.csv").read_text()
+    page = (table.parent / "hh_rlhf.md").read_text()
+    assert f"judge dollars, at the prices given: another_seed ${cost:.4f}" in page.replace("\\", "")
     assert there.requests[0][2]["authorization"] == f"Bearer {KEY}"
 
 

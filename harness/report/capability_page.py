@@ -30,9 +30,14 @@ CHANGE = "capability change against unsteered"
 NAMES = {"bits_per_byte": "bits per byte (mean over texts)", "perplexity": "log perplexity"}
 
 
-def write_tables(results: Path, protocol: str, hash: str) -> list[Path]:
-    """Write ``capability.md``, ``.csv`` and ``.tex``; give the paths, the Markdown first."""
-    taxes = read_taxes(results, f"{protocol}-{hash}")
+def write_tables(
+    results: Path, protocol: str, hash: str, taxes: Sequence[Tax] | None = None
+) -> list[Path]:
+    """Write ``capability.md``, ``.csv`` and ``.tex``; give the paths, the Markdown first.
+
+    taxes  what was read already.
+    """
+    taxes = read_taxes(results, f"{protocol}-{hash}") if taxes is None else taxes
     page, records = _page(taxes, protocol, hash), _records(taxes, protocol, hash)
     texts = {".md": to_markdown(page), ".csv": to_csv(records), ".tex": to_latex(page)}
     paths = []
@@ -84,6 +89,22 @@ def change_cell(row: Taxed | None, measure: str, places: int) -> Line:
     return line(bold(text) if row.change[measure].excludes_zero else text)
 
 
+def change_cells(label: str, taxes: Sequence[Tax]) -> tuple[Line, ...]:
+    """Give a row's change on every task."""
+    return tuple(change_cell(tax.row(label), tax.measures[0], _places(tax)) for tax in taxes)
+
+
+def change_fields(label: str, taxes: Sequence[Tax]) -> Record:
+    """Give a row's change on every task, with its interval, as flat fields."""
+    record: Record = {}
+    for tax in taxes:
+        row = tax.row(label)
+        known = row.change.get(tax.measures[0]) if row else None
+        name = f"{tax.spec['task']}_capability_change"
+        record |= interval_fields(name, known or Estimate(float("nan")))
+    return record
+
+
 def change_header(tax: Tax) -> str:
     """Name a task, its headline and which way is better."""
     measure = tax.measures[0]
@@ -102,7 +123,7 @@ def _page(taxes: Sequence[Tax], protocol: str, hash: str) -> Page:
     rows = tuple(
         (
             line(_marked(label, taxes)),
-            *(change_cell(tax.row(label), tax.measures[0], _places(tax)) for tax in taxes),
+            *change_cells(label, taxes),
         )
         for label in labels
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from harness.conduct import store
+from harness.report.capability import read_taxes
+from harness.report.capability_page import write_tables as write_capability
 from harness.report.categories import category_grids, draw_radar
 from harness.report.columns import (
     decimals,
@@ -41,8 +43,12 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
     known = calibrations(results, protocol)
     out = results / "tables" / protocol
     pictures = draw_overall(comparisons, out)
-    page, records = overall_page(terms, comparisons, pictures), overall_records(terms, comparisons)
+    taxes = read_taxes(results, f"{protocol}-{terms.hash}")
+    beside = [tax for tax in taxes if tax.spec["limit"] is None]
+    page = overall_page(terms, comparisons, pictures, beside)
+    records = overall_records(terms, comparisons, beside)
     written = _write(out / "overall", page, records) + pictures
+    written += write_capability(results, protocol, terms.hash, taxes) if taxes else []
     for comparison in comparisons:
         records = [
             row_record(result, comparison, terms, fit_seconds(results, result.row))

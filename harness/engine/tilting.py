@@ -71,12 +71,15 @@ class TokenRule:
         return outside.scatter(-1, candidates, score)
 
 
-def guided(rule: TokenRule, bonus: Bonus) -> Callable[[Tensor, Step], Tensor]:
-    """Make a logits edit of a rule and a bonus; at strength 0 the bonus is never asked for."""
+def guided(rule: TokenRule, bonus: Bonus | None = None) -> Callable[[Tensor, Step], Tensor]:
+    """Make a logits edit of a rule and a bonus; without one, or at strength 0, only truncate."""
 
     def edit(logits: Tensor, step: Step) -> Tensor:
         log_p, candidates = rule.candidates(logits)
-        given = torch.zeros_like(log_p) if rule.strength == 0 else bonus(step, candidates)
+        if bonus is None or rule.strength == 0:
+            given = torch.zeros_like(log_p)
+        else:
+            given = bonus(step, candidates)
         return rule.combined(log_p, candidates, given, logits.shape[-1])
 
     return edit

@@ -63,6 +63,9 @@ def answers_by(setting: Setting, how: Judging) -> dict[str, Json]:
     weights = how.weights()
     if weights is not None:
         told["weights"] = identity(weights)
+        if weights.local:  # told by its content, wherever it lies
+            told.pop("path", None)
+            told.pop("unpinned", None)
     if how.backend == "world" and setting.world is not None:
         told["world"] = store.digest(setting.world.recipe())
     return told

@@ -7,7 +7,7 @@ import pytest
 from harness.conduct import runner, store
 from harness.conduct.protocol import load
 from harness.conduct.setting import Setting
-from harness.contracts.backends import Canned
+from harness.contracts.backends import Canned, Reply
 
 
 class Judged(Setting):
@@ -117,3 +117,50 @@ def test_a_verdict_that_cannot_be_read_is_counted_not_averaged(judged, tmp_path)
         for s in scores(tmp_path, "another_seed").values()
         if s.outcome == "unparsed"
     )
+
+
+def test_what_a_judge_never_answered_is_put_to_it_again(judged, tmp_path):
+    """A failed verdict is counted, written once however often it fails, and mended later."""
+    judged(verdict=Reply("", "failed", "down"))
+    file = folder(tmp_path, "another_seed") / "scores.win_rate@testbed_pairwise.jsonl"
+    failed = [s for s in scores(tmp_path, "another_seed").values() if s.outcome == "failed"]
+    lines = file.read_bytes().count(b"\n")
+    assert judged(verdict=Reply("", "failed", "down")) == 2 * len(failed) > 0
+    assert file.read_bytes().count(b"\n") == lines
+    assert judged() == 2 * len(failed)
+    assert {s.outcome for s in scores(tmp_path, "another_seed").values()} <= {"ok", "tie"}
+    assert judged() == 0
+
+
+def test_an_edit_of_the_parser_asks_nobody(judged, tmp_path, monkeypatch):
+    """Replies are kept apart from what was read in them."""
+    from harness.conduct import judges
+
+    assert judged() > 0
+    before = scores(tmp_path, "another_seed")
+    monkeypatch.setattr(judges, "code_digest", lambda file: "another parser")
+    assert judged() == 0
+    assert scores(tmp_path, "another_seed") == before
+
+
+def test_what_a_broken_judge_has_cost_is_on_the_ledger(judged, tmp_path, monkeypatch):
+    """A judge that stops the work midway leaves what it spent, and the answers before it."""
+    from harness.errors import PlumblineError
+
+    monkeypatch.setattr("harness.conduct.scoring.CHUNK", 4)
+    judged("unsteered")
+
+    def answer(chat):
+        Judged.asked += 1
+        if Judged.asked > 12:
+            raise PlumblineError("the endpoint is gone")
+        return Judged.verdict
+
+    monkeypatch.setattr(Judged, "backend", lambda self, judging: Canned(answer))
+    with pytest.raises(AssertionError, match="the endpoint is gone"):
+        judged()
+    broken = folder(tmp_path, "another_seed")
+    assert 0 < len(scores(tmp_path, "another_seed")) < len(store.responses(broken))
+    phases = [line["phase"] for line in store.read_lines(broken / "ledger.jsonl")]
+    assert phases.count("score") > 1
+    assert not store.is_done(broken)

@@ -8,8 +8,10 @@ ch. 7), known as power-tuned prediction-powered inference (Angelopoulos et al., 
     rate = mean of labels + slope x (judge's mean over all - judge's mean over the labelled)
 
 with the slope of least squares, between 0 (the judge says nothing: the labels alone) and 1.
-The interval resamples clusters and computes everything anew, the slope too, so how little the
-slice says about the judge is in its width.
+Its standard error is from resampling clusters and computing everything anew, the slope too, so
+how little the slice says about the judge is in it.  The interval is Wilson's at the number of
+labels that would have this standard error (Korn & Graubard, Survey Methodology 24, 1998):
+percentiles are too short where nearly all labels are one.
 """
 
 from __future__ import annotations
@@ -17,19 +19,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.report.statistics import (
     FEWEST_CLUSTERS,
+    LEVEL,
     RESAMPLES,
     Array,
     Estimate,
     cluster_sums,
     identity_seed,
-    interval,
     resampled_sums,
+    student,
 )
 from harness.report.verdicts import wilson
 
@@ -77,8 +81,8 @@ def corrected(
     known = labels[there]
     n = int(there.sum())
     if np.all(known == known[0]):
-        # Nothing varies, so nothing can be resampled or regressed on: a proportion at its end.
-        low, high = wilson(float(known[0]) * slice_clusters, slice_clusters)
+        # Nothing varies, so nothing can be resampled or regressed on.
+        low, high = _interval(float(known[0]), 0.0, slice_clusters)
         rate = Estimate(float(known[0]), low, high, n=n, clusters=slice_clusters)
         return Corrected(rate, 0.0, n, one_class=True)
     y, mask = np.where(there, labels, 0.0), there.astype(float)
@@ -87,10 +91,20 @@ def corrected(
     seed = identity_seed("correction", *names)
     value, slope = _estimate(sums.sum(axis=0)[None])
     replicates, _ = _estimate(resampled_sums(sums, seed=seed, resamples=resamples))
-    low, high = interval(replicates, slice_clusters)
     se = float(np.nanstd(replicates, ddof=1))
-    rate = Estimate(float(value[0]), max(low, 0.0), min(high, 1.0), se, n, slice_clusters)
+    low, high = _interval(float(value[0]), se, slice_clusters)
+    rate = Estimate(float(value[0]), low, high, se, n, slice_clusters)
     return Corrected(rate, float(slope[0]), n)
+
+
+def _interval(value: float, se: float, clusters: int) -> tuple[float, float]:
+    """Give Wilson's interval at the labels this standard error is worth, widened for few."""
+    if not 0 < value < 1 or not se > 0:  # at its end a rate is worth its labelled clusters
+        return wilson(value * clusters, clusters)
+    wider = student(clusters - 1, (1 + LEVEL) / 2) / NormalDist().inv_cdf((1 + LEVEL) / 2)
+    worth = value * (1 - value) / (se * wider) ** 2 * (clusters - 1) / clusters
+    low, high = wilson(value * worth, worth)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _estimate(sums: Array) -> tuple[Array, Array]:

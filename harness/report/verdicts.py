@@ -38,7 +38,7 @@ def kind_of(value: float, orders: Sequence[float] = ()) -> Kind:
     return "won" if value > 0.5 else "lost"
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Give the 95 % interval of a proportion (Wilson 1927); NaN where n is 0."""
     if n == 0:
         return math.nan, math.nan

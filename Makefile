@@ -22,6 +22,11 @@ PRICES ?=
 SETS ?=
 A ?=
 B ?=
+FILES ?=
+REFERENCE ?=
+PARTIAL ?=
+FORMAT ?= alpaca_eval
+TO ?=
 RESULTS ?= results
 
 VENV := .venv
@@ -32,7 +37,7 @@ READY := $(VENV)/.ready
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench tax list tables compare calibrate check new-method test perf lint clean
+.PHONY: help bench tax list tables compare calibrate import export check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -88,6 +93,16 @@ judge: $(READY)  ## JUDGE=name[@openai/model] [RUN= PROTOCOL= URL= AGAINST= PRIC
 	  $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)') \
 	  $(if $(URL),--url '$(URL)') $(if $(AGAINST),--against '$(AGAINST)') $(if $(PRICES),--prices '$(PRICES)') \
 	  $(if $(BATCH),--batch_size '$(BATCH)') $(if $(DEVICE),--device '$(DEVICE)')
+
+import: $(READY)  ## FILES= [PROTOCOL= NAME= REFERENCE= PARTIAL=1]: answers and verdicts of other tools as rows
+	@$(if $(FILES),,echo 'error: say which: make import FILES="model_outputs.json annotations.json"' >&2; exit 2)
+	@$(HARNESS) import $(FILES) --output_path '$(RESULTS)' \
+	  $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)') \
+	  $(if $(NAME),--name '$(NAME)') $(if $(REFERENCE),--reference '$(REFERENCE)') $(if $(PARTIAL),--partial)
+
+export: $(READY)  ## RUN= FORMAT=alpaca_eval|fastchat|lm_eval TO= [NAME=]: a run as files of another tool
+	@$(if $(RUN),,echo 'error: say which: make export RUN=results/runs/... FORMAT=alpaca_eval TO=out' >&2; exit 2)
+	@$(HARNESS) export '$(RUN)' --format '$(FORMAT)' --to '$(or $(TO),export)' $(if $(NAME),--name '$(NAME)')
 
 check: $(READY)  ## METHOD=path/to/mine.py or a name: does it keep the contract?
 	@$(if $(METHOD),,echo 'error: say which: make check METHOD=path/to/mine.py' >&2; exit 2)

@@ -40,6 +40,7 @@ class MTBench(Benchmark):
 
     title: ClassVar[str] = "MT-Bench"
     about: ClassVar[str] = "80 two-turn questions in eight categories; both turns are answered"
+    headline: ClassVar[tuple[str, ...]] = ("gold", "grade", "win_rate", "reward")
     scorers: ClassVar[tuple[str, ...]] = (
         "reward",
         "optimised_reward",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.commands.interchange import export_run, import_files
 from harness.commands.tax import tax
 from harness.errors import PlumblineError
 
@@ -235,6 +236,12 @@ def judge(
         int | None,
         typer.Option("--max_tokens", "--max-tokens", help="For models that think first.", min=1),
     ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Of a local judge: float32, bfloat16, float16.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", help="Of a local judge; else its tokenizer's own.")
+    ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch_size", "--batch-size", help="Of a local judge.", min=1)
     ] = 64,
@@ -257,7 +264,10 @@ def judge(
     place = Path(run) if run else choose_terms(output_path, Path(protocol or "testbed").stem).folder
     folders = rejudging.runs_under(place)
     found = protocols.load(rejudging.protocol_of(folders, protocol))
-    given = rejudging.overrides(url, against, prices, concurrency, max_tokens)
+    given = rejudging.overrides(
+        prices, url=url, against=against, concurrency=concurrency, max_tokens=max_tokens,
+        dtype=dtype, template=template,
+    )  # fmt: skip
     name, how = rejudging.named(judge, found.sections.judging, given)
     setting = Setting(found, device=device, batch_rows=batch_size)
     said(rejudging.rejudge(setting, folders, name, how, say=said).line)
@@ -380,6 +390,8 @@ def new_method(
 
 
 app.command()(guarded(tax))
+app.command("import")(guarded(import_files))
+app.command("export")(guarded(export_run))
 
 
 def main() -> None:

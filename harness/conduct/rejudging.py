@@ -37,6 +37,7 @@ class Judged:
     asked: int = 0
     found: int = 0
     notes: Counter[str] = field(default_factory=Counter)
+    served: list[str] = field(default_factory=list)
 
     @property
     def line(self) -> str:
@@ -50,6 +51,8 @@ class Judged:
             parts.append(f"{sum(self.spent.tokens.values())} tokens")
         if self.spent.dollars:
             parts.append(f"${sum(self.spent.dollars.values()):.4f}")
+        if self.served:
+            parts.append(f"answered by {', '.join(self.served)}")
         return "; ".join([*parts, *(f"{n} {said}" for said, n in sorted(self.notes.items()))])
 
 
@@ -99,7 +102,7 @@ def rejudge(
         what = f"{spec['method']} on {spec['benchmark']}"
         with store.opened(folder, spec):
             before = len(store.read_lines(folder / "ledger.jsonl"))
-            found = scoring.bring(setting, what, folder, [reading], _prompts(folder), reference)
+            found = scoring.bring(setting, what, folder, [reading], prompts_of(folder), reference)
             for line in store.read_lines(folder / "ledger.jsonl")[before:]:
                 total.spent += Ledger.from_json(line)
         scores = store.scores(folder, reading.column).values()
@@ -113,6 +116,7 @@ def rejudge(
         raise PlumblineError(f"judge {judge} is for {how.benchmarks}, and no such run is there")
     total.asked, total.found = reading.kept.asked, reading.kept.found
     total.notes.update(reading.kept.troubles)
+    total.served = sorted(reading.kept.served)
     return total
 
 
@@ -139,7 +143,7 @@ def _runs(stack: Path) -> Iterator[Path]:
             yield path.parent
 
 
-def _prompts(folder: Path) -> list[Prompt]:
+def prompts_of(folder: Path) -> list[Prompt]:
     """Read what a run was asked, as it was asked."""
     return [
         Prompt(
@@ -195,17 +199,8 @@ def named(words: str, known: dict[str, Judging], given: dict[str, Json]) -> tupl
         raise PlumblineError(f"JUDGE={words}: {place + ': ' if place else ''}{said}") from None
 
 
-def overrides(
-    url: str | None,
-    against: str | None,
-    prices: str,
-    concurrency: int | None,
-    max_tokens: int | None,
-) -> dict[str, Json]:
+def overrides(prices: str, **fields: Json) -> dict[str, Json]:
     """Give the fields of a command line that stand above the protocol's."""
-    fields: dict[str, Json] = {
-        "url": url, "against": against, "concurrency": concurrency, "max_tokens": max_tokens
-    }  # fmt: skip
     if prices:
         try:
             fields["price_in"], fields["price_out"] = (float(word) for word in prices.split(","))

@@ -14,7 +14,7 @@ from harness.report.statistics import Estimate
 
 NONE = "–"
 EVEN = "≈"  # after an interval that includes no difference
-MARKS = {"transductive": "†", "limited": "‡", "ceiling": "§", "control": "∘"}
+MARKS = {"transductive": "†", "limited": "‡", "ceiling": "§", "control": "∘", "external": "↗"}
 FIRST = ("reward", "optimised_reward", "gold", "win_rate", "diversity", "coherence")
 
 

@@ -14,7 +14,7 @@ from harness.records import Json
 from harness.report.columns import NONE, heading, in_order, labelled, number
 from harness.report.comparison import Comparison, Result, judged
 from harness.report.frames import REFERENCE, Key, Run
-from harness.report.markup import Grid, Notes, line
+from harness.report.markup import Grid, Notes, code, line
 from harness.report.trust import is_opponent
 
 INSTRUCTIONS = "23af2548ca"  # digest of the 805 instructions, in their published order
@@ -131,32 +131,23 @@ def entries(comparison: Comparison, scorer: str) -> list[Entry]:
 
 
 def leaderboards(comparison: Comparison) -> list[Grid | Notes]:
-    """Give a grid for each of AlpacaEval's judges, and what its columns say."""
+    """Give a grid for each of AlpacaEval's judges, and what its columns say.
+
+    Rows that may bear a leaderboard's name stand apart from those that may not.
+    """
     blocks: list[Grid | Notes] = []
     for scorer in in_order(filter(_alpaca, comparison.scorers)):
-        rows = entries(comparison, scorer)
-        if not rows:
-            continue
-        judge = scorer.partition("@")[2]
-        names = {row.named(judge) for row in rows}
-        title = names.pop() if len(names) == 1 else ""
-        official_rates = {row.adjusted[2] for row in rows}
-        column = "length-controlled" if official_rates == {True} else "length-adjusted (ours)"
-        blocks.append(
-            Grid(
-                title or f"As on AlpacaEval's leaderboard, {heading(comparison, scorer)}",
-                ("method", "win rate", "discrete", "se", column, "se of it",
-                 "won–drawn–lost", "no verdict", "characters"),
-                tuple(
-                    (
-                        labelled(row.result),
-                        *map(line, _cells(row)),
-                    )
-                    for row in rows
-                ),
-            )
-        )  # fmt: skip
-        blocks.append(_legend(title, official_rates == {True}))
+        groups: dict[tuple[str, bool], list[Entry]] = {}
+        for row in entries(comparison, scorer):
+            name = row.named(scorer.partition("@")[2])
+            groups.setdefault((name, row.adjusted[2]), []).append(row)
+        for (name, is_official), rows in sorted(groups.items(), reverse=True):
+            title = name or f"As on AlpacaEval's leaderboard: {heading(comparison, scorer)}"
+            adjusted = "length-controlled" if is_official else "length-adjusted (ours)"
+            header = ("method", "win rate", "discrete", "se", adjusted, "se of it",
+                      "won–drawn–lost", "no verdict", "characters")  # fmt: skip
+            lines = tuple((labelled(row.result), *map(line, _cells(row))) for row in rows)
+            blocks += [Grid(title, header, lines), _legend(name, is_official)]
     return blocks
 
 
@@ -213,16 +204,19 @@ def _legend(title: str, is_official: bool) -> Notes:
         "this is another comparison, by the same arithmetic"
     )
     adjusted = (
-        "length-controlled by alpaca_eval's own regression, with its verdicts on gamed models"
+        line("length: length-controlled by alpaca_eval's own regression and its gamed models")
         if is_official
-        else f"{length_control.NAME}: tanh of the difference in length, fitted to the row's own "
-        f"verdicts; not the published length-controlled rate. That one is made where `"
-        f"{official.FETCH}` has been run and all 805 items were judged"
+        else line(
+            f"length: {length_control.NAME}: tanh of the difference in length, fitted to the "
+            "row's own verdicts; it is not the published length-controlled rate, which needs ",
+            code(official.FETCH),
+            " and all 805 items",
+        )
     )
     lines = (
         line(f"{name}: {why}"),
         line("in points: 100 is every item won; a weighed verdict counts by its share"),
-        line(f"length: {adjusted}"),
+        adjusted,
         line("se: standard error over items taken as independent, as the leaderboard has it; "
              "it leaves out how much a judge differs from one day to another"),
     )  # fmt: skip

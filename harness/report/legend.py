@@ -16,6 +16,7 @@ MARK_LEGENDS = {
     "limited": "run on the first prompts only (LIMIT): a trial, not a result",
     "ceiling": "uses the measure it is judged by: no method, a bound on what is to be gained",
     "control": "a check on the bench itself, not a method",
+    "external": "imported: answered elsewhere, under terms that nobody here knows",
 }
 
 

@@ -175,6 +175,7 @@ LATEX = {
     "‡": r"\textdaggerdbl{}",
     "§": r"\S{}",
     "∘": r"$\circ$",
+    "↗": r"$\nearrow$",
     "≤": r"$\le$",
     "≈": r"$\approx$",
     "×": r"$\times$",

@@ -127,6 +127,12 @@ def method_class(name: str) -> tuple[str, type[Method], Path | None]:
     raise unknown("method", name, {*known, *outside, "all"})
 
 
+def own_methods() -> Iterator[tuple[str, type[Method]]]:
+    """Import every method of the folder; for what only their classes know."""
+    for one in methods():
+        yield one.name, method_class(one.name)[1]
+
+
 def benchmark(name: str) -> Benchmark:
     """Build a benchmark by name."""
     known = {one.name: one.file for one in benchmarks()}

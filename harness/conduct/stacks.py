@@ -1,4 +1,8 @@
-"""``METHOD=`` and ``SET=`` become the stacks of a command."""
+"""``METHOD=`` and ``SET=`` become the stacks of a command.
+
+A name may also be a preset: what the literature calls one setting of a method.  It stands
+for that method with those fields, and the row is labelled as if they had been written out.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from harness.errors import PlumblineError, unknown
 def stacks(text: str, settings: str = "") -> list[Stack]:
     """Turn ``METHOD=`` and ``SET=`` into stacks; the same row twice is one row."""
     overrides = parse_settings(settings)
-    rows = [row for written in parse_rows(text) for row in _spread(written)]
+    rows = [tuple(map(_meant, row)) for written in parse_rows(text) for row in _spread(written)]
     named = {part.name for row in rows for part in row}
     stems = {name: Path(name).stem if name.endswith(".py") else name for name in named}
     for name, field, _ in overrides:
@@ -38,3 +42,16 @@ def _spread(row: tuple[Part, ...]) -> list[tuple[Part, ...]]:
     if len(row) > 1 or row[0].fields:
         raise PlumblineError("METHOD: 'all' stands alone; it takes no fields and no '+'")
     return [(Part(one.name),) for one in plugins.methods()]
+
+
+def _meant(part: Part) -> Part:
+    """Write a preset out; any other name is left as it is."""
+    known = {one.name for one in plugins.methods()}
+    if part.name in known or part.name.endswith(".py") or "/" in part.name:
+        return part
+    for name, cls in plugins.own_methods():
+        fields = cls.presets.get(part.name)
+        if fields is not None:
+            given = dict(part.fields)
+            return Part(name, tuple({**{k: str(v) for k, v in fields.items()}, **given}.items()))
+    return part

@@ -185,12 +185,14 @@ class Method(ABC):
     search_space  field -> values worth trying; the same for every benchmark.
     neutral       field values at which the method equals the base model, or None.
     control       True for a row that shows what the scorers can be fooled by.
+    presets       further name -> field values: what the literature calls a setting of it.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     search_space: ClassVar[Mapping[str, Sequence[object]]] = {}
     neutral: ClassVar[Mapping[str, object] | None] = None
     control: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     def fit(self, lab: Lab) -> Fitted:
         """Learn whatever is learned.  Default: nothing."""

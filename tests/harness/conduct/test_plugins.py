@@ -132,3 +132,30 @@ def test_listing_imports_neither_plugins_nor_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_presets_are_other_names_of_settings() -> None:
+    """What the literature calls a setting stands for it, and fields given beside it win."""
+    found = stacks("recontrol_cd_prefix,args,args(k=5),prompting+cd_q_block(width=8)")
+    assert [stack.label for stack in found] == [
+        "controlled_decoding",
+        "reward_guided(rule=greedy)",
+        "reward_guided(k=5,rule=greedy)",
+        "prompting+controlled_decoding(scorer=q,rule=block,width=8)",
+    ]
+
+
+def test_no_two_presets_share_a_name() -> None:
+    """A preset is neither a method's name nor another method's preset, and it builds."""
+    names = [one.name for one in plugins.methods()]
+    for _, cls in plugins.own_methods():
+        names += cls.presets
+        for fields in cls.presets.values():
+            assert cls(**fields)
+    assert len(names) == len(set(names))
+
+
+def test_a_wrong_name_is_still_unknown() -> None:
+    """What is neither a method nor a preset is refused with the nearest name."""
+    with pytest.raises(PlumblineError, match="unknown method 'recontrl'"):
+        stacks("recontrl")

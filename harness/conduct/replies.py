@@ -9,7 +9,8 @@ was read from it: another parser reads the same replies and asks nobody.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,8 @@ class Kept(ChatBackend):
     max_tokens  a budget that stands above the judge's own, for models that think first.
     asked       questions put to the backend; ``found`` had a reply already.
     torn        lines of the file that a killed process left unreadable.
+    served      replies by the model that gave them, as the endpoint calls it.
+    heard       called with the number of new replies as they arrive; for a progress bar.
 
     A question is the conversation as it was put (the order of the answers is in it),
     the decoding settings and the draw.  A reply that never came (the backend gave the
@@ -48,6 +51,8 @@ class Kept(ChatBackend):
         self.identity = dict(identity)
         self.max_tokens = max_tokens
         self.asked = self.found = self.torn = 0
+        self.served: Counter[str] = Counter()
+        self.heard: Callable[[int], None] | None = None
         self._replies: dict[str, Reply] = {}
         self._read_to = 0
 
@@ -58,8 +63,9 @@ class Kept(ChatBackend):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Say what the backend had to do otherwise than it was told."""
-        return sorted(getattr(self.backend, "notes", ()))
+        """Say what was done otherwise than it was told, and who answered where several did."""
+        several = [f"answered by {', '.join(sorted(self.served))}"] if len(self.served) > 1 else []
+        return [*sorted(getattr(self.backend, "notes", ())), *several]
 
     @property
     def troubles(self) -> dict[str, int]:
@@ -99,16 +105,20 @@ class Kept(ChatBackend):
         def came(number: int, reply: Reply) -> None:
             key = new[number]
             replies[key] = reply
+            if self.heard is not None:
+                self.heard(len(replies) - found)
             if reply.outcome != "failed" or reply.served:
                 self._keep(key, reply)
             if arrived is not None:
                 for position in places[key]:
                     arrived(position, reply)
 
+        found = len(replies)
         self.asked += len(new)
-        self.found += len(places) - len(new)
+        self.found += found
         if new:
             self.backend.ask([chats[places[key][0]] for key in new], arrived=came, **how)
+        self.served.update(reply.served for reply in replies.values() if reply.served)
         return [replies[key] for key in _by_position(places, len(chats))]
 
     def _look(self) -> None:

@@ -151,6 +151,8 @@ def _score(
 ) -> None:
     before = store.scores(folder, reading.column)
     with progress(what, len(todo)) as advance:
+        if reading.kept is not None:
+            reading.kept.heard = lambda count: advance(0, f"{count} replies")
         for start in range(0, len(todo), CHUNK):
             some, ledger = todo[start : start + CHUNK], Ledger()
             try:

@@ -16,6 +16,8 @@ def parameters(chat: Chat, max_tokens: int, temperature: float, logprobs: int) -
     """Give the body of a request, in the words most endpoints know."""
     text = chat.verbatim_text
     messages = chat.to_dicts() if text is None else [{"role": "user", "content": text}]
+    for message in messages:  # half a character, as a model may write it, cannot be sent
+        message["content"] = message["content"].encode("utf-8", "replace").decode()
     body: Body = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature}
     if logprobs:
         body |= {"logprobs": True, "top_logprobs": logprobs}

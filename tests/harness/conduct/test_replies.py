@@ -184,3 +184,17 @@ def test_what_another_process_wrote_meanwhile_is_seen(tmp_path):
     other.ask(chats("a", "b"), max_tokens=5)
     one.ask(chats("a", "b"), max_tokens=5)
     assert [word for word, _ in mine.heard + theirs.heard] == ["a", "b"]
+
+
+def test_who_answered_is_noted_where_it_was_not_one_model(tmp_path):
+    """A service that changes the model behind a name is found out."""
+    names = iter(["m-1", "m-1", "m-2"])
+    one = kept(tmp_path, Counting(lambda chat: Reply("x", served=next(names))))
+    heard = []
+    one.heard = heard.append
+    one.ask(chats("a", "b"), max_tokens=5)
+    assert one.notes == []
+    one.ask(chats("c"), max_tokens=5)
+    assert one.notes == ["answered by m-1, m-2"]
+    assert heard == [1, 2, 1]
+    assert one.served == {"m-1": 2, "m-2": 1}

@@ -57,6 +57,12 @@ def test_replies_are_in_order_and_handed_over_as_they_come(server):
     assert backend(there).ask([], max_tokens=1) == []
 
 
+def test_half_a_character_is_no_obstacle(server):
+    """What a model wrote is sent, whatever it is."""
+    (reply,) = backend(server(decide=echo)).ask([Chat.of("a\ud800b")], max_tokens=1)
+    assert reply.text == "a?b"
+
+
 def test_no_more_requests_are_in_flight_than_allowed(server):
     """Concurrency is bounded, and used."""
 

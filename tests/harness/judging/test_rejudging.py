@@ -101,6 +101,7 @@ def test_stored_answers_get_verdicts_and_nothing_is_generated(judge, server):
     cost = len(there.requests) * 10 * 1000 / 1e6
     assert f"{len(there.requests)} questions asked, 0 known already" in out[-2]
     assert f"${cost:.4f}" in out[-2]
+    assert "answered by judge-1-2026" in out[-2]
     assert f"{len(asked)} ok" in out[-2]
     table = Path(out[-1])
     assert table.is_file()
@@ -193,6 +194,9 @@ def test_against_the_sets_own_answers(judge, server):
         (("--prices", "cheap"), None, "PRICES is 'cheap'"),
         (("--against", "them"), None, "against: "),
         (("--concurrency", "0"), None, "concurrency"),
+        (("--dtype", "float8"), None, "dtype: "),
+        ((), f"{JUDGE}@local//nowhere", "model folder /nowhere does not exist"),
+        ((), f"{JUDGE}@local/org/name", "org/name is on the Hub and has no revision"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(judge, words, who, says):

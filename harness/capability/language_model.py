@@ -42,7 +42,9 @@ class SteeredLM(TemplateLM):  # type: ignore[misc]
     chats            whether contexts are rendered in the model's chat template.
     advance          told of every so many requests done.
 
-    ``notes`` counts what had to be left out: contexts cut from the left to fit the model.
+    ``notes`` counts what was odd, such as contexts cut from the left to fit the model.
+
+    Raises PlumblineError for a tokenizer that names no end-of-text token.
     """
 
     def __init__(
@@ -59,6 +61,11 @@ class SteeredLM(TemplateLM):  # type: ignore[misc]
         super().__init__()
         self.steering = steering or Steering()
         self.tokenizer = model.tokenizer
+        if self.tokenizer.eos_token_id is None:
+            raise PlumblineError(
+                f"the tokenizer of {model.name} names no end-of-text token (eos_token), which "
+                "lm-eval's requests need"
+            )
         self.reader = Reader(model, chats=chats)
         self.max_length = resolve_max_length(model.net.config, model.tokenizer)
         self.batch_size = batch_size

@@ -4,7 +4,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from lm_eval.evaluator import evaluate
 
+from harness.capability.measuring import Ask
+from harness.capability.tasks import find_tasks, quiet
 from harness.chat import Chat
 from harness.engine.decoding import Job, decode
 from harness.engine.density import NoDensity, logprobs
@@ -82,6 +85,24 @@ def test_a_template_renders_what_hflm_renders(tiny, ours, theirs):
     mine, hf = ours(tiny, chats=True), theirs(tiny)
     assert mine.apply_chat_template(turns[:2]) == hf.apply_chat_template(turns[:2])
     assert mine.apply_chat_template(turns, False) == hf.apply_chat_template(turns, False)
+
+
+@pytest.mark.parametrize("name", ["testbed_tools", "testbed_dialogues", "testbed_steps"])
+def test_a_whole_task_comes_to_what_hflm_makes_of_it(model, ours, theirs, name):
+    """lm-eval's own figures on a task are HFLM's, and so is every single answer."""
+    (asked,) = find_tasks(name)
+    if name == "testbed_steps":  # it samples, and nobody else has our luck
+        greedy = {"until": ["<|end|>"], "max_gen_toks": 12, "do_sample": False}
+        asked.tasks[name].set_config("generation_kwargs", greedy)
+    found = []
+    for lm in (ours(model, batch_size=8), theirs(model, 8)):
+        Ask(asked).prepare()
+        with quiet():
+            found.append(evaluate(lm=lm, task_dict=asked.loaded, limit=12, bootstrap_iters=0))
+    mine, hf = found
+    assert mine["results"] == hf["results"]
+    answers = [[sample["resps"] for sample in one["samples"][name]] for one in found]
+    assert answers[0] == answers[1]
 
 
 def shifted(site=1):
@@ -241,6 +262,13 @@ def test_settings_that_cannot_be_met_are_named(tiny, ours, requests, how, words)
     """A generation setting that would be ignored is an error instead."""
     with pytest.raises(PlumblineError, match=words):
         ours(tiny).generate_until(requests("generate_until", [("Once", how)]))
+
+
+def test_a_tokenizer_without_an_end_is_refused(tiny, ours):
+    """A model whose tokenizer names no end of text cannot be asked, and that is said."""
+    tiny.tokenizer.eos_token = None
+    with pytest.raises(PlumblineError, match="end-of-text token"):
+        ours(tiny)
 
 
 def test_contexts_that_do_not_fit_are_cut_and_counted(tiny, ours, theirs, requests):

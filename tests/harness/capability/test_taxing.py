@@ -78,6 +78,13 @@ metric_list:
   - {metric: bits_per_byte, aggregation: bits_per_byte, higher_is_better: false}
   - {metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}
 """
+GROUP = """
+group: both
+task: [choices, answers_too]
+aggregate_metric_list:
+  - {metric: acc, weight_by_size: true}
+"""
+SECOND = CHOICES.replace("task: choices", "task: answers_too")
 FITTED = '''"""Learns how often each token was preferred."""
 from dataclasses import dataclass
 from typing import ClassVar
@@ -141,6 +148,8 @@ def place(tmp_path_factory):
     (folder / "items.py").write_text(READER)
     for name, text in (("choices", CHOICES), ("answers", ANSWERS), ("texts", TEXTS)):
         (folder / f"{name}.yaml").write_text(text + HEAD)
+    (folder / "group.yaml").write_text(GROUP)
+    (folder / "second.yaml").write_text(SECOND + HEAD)
     for name, text in (("counted", FITTED), ("silent", SILENT), ("broken", BROKEN)):
         (folder / f"{name}.py").write_text(text)
     yield folder
@@ -200,6 +209,18 @@ def test_rows_are_evaluated_once_and_compared_item_by_item(run, place, tmp_path)
     assert row.change["acc,none"].low < row.change["acc,none"].high
     whole = row.runs[0].whole["acc,none"]
     assert whole == pytest.approx(sum(mine[0].values()) / 12)
+
+
+def test_a_group_is_one_column_over_all_its_items(run, tmp_path):
+    """A group of tasks is compared over the items of all of them, each by its own name."""
+    outcome, _ = run("counted", "both", tmp_path)
+    assert outcome.failures == []
+    (found,) = taxes(tmp_path).values()
+    evaluated = found.row("unsteered").runs[0]
+    assert len(evaluated.values["acc,none"]) == 24
+    assert {task for task, _ in evaluated.values["acc,none"]} == {"choices", "answers_too"}
+    level = found.row("unsteered").level["acc,none"].value
+    assert evaluated.whole["acc,none"] == pytest.approx(level)
 
 
 def test_a_measure_of_the_whole_set_is_left_out_and_counted(run, tmp_path):

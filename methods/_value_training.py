@@ -2,10 +2,13 @@
 
 For an answer of T states, with a reward r at its end only:
 
-    L = sum_{t=0}^{T-2} ( V(o_t) - sg[V(o_{t+1})] )^2  +  ( V(o_{T-1}) - r )^2
+    L = sum_{t=0}^{T-2} ( V(o_t) - sg[G_t] )^2  +  ( V(o_{T-1}) - r )^2
+    G_t = (1 - lambda) V(o_{t+1}) + lambda G_{t+1},  G_{T-1} = r
 
-averaged over answers; sg stops the gradient.  ``anchor="first"`` puts the reward on o_0 and
-``bootstrap="residual"`` lets the gradient through, as the published code does.
+averaged over answers; sg stops the gradient.  With lambda (``trace``) 0 this is TD(0), where
+G_t = V(o_{t+1}); with 1 every state is regressed on the reward (Sutton and Barto, 2nd ed., 12.1).
+``anchor="first"`` puts the reward on o_0 and ``bootstrap="residual"`` lets the gradient through,
+as the published code does.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ class Recipe:
     """How V is trained: Adam, no decay, no schedule, the last epoch is used.
 
     batch  answers per step.
+    trace  lambda of the returns, in [0, 1]; more than 0 only as the paper anchors and stops.
     dtype  precision of weights, optimiser and states.
     """
 
@@ -41,6 +45,7 @@ class Recipe:
     batch: int = 64
     anchor: Anchor = "last"
     bootstrap: Bootstrap = "stopgrad"
+    trace: float = 0.0
     dtype: torch.dtype = torch.float32
 
 
@@ -65,14 +70,36 @@ class Scale:
         return (rewards.double() - self.mean) / self.std
 
 
+def returns(values: Tensor, batch: Trajectories, rewards: Tensor, trace: float) -> Tensor:
+    """Give G_t of every state: [tokens].  values [tokens]; rewards [answers] as V sees them."""
+    longest = int(batch.lengths.max())
+    answer = torch.arange(len(batch)).repeat_interleave(batch.lengths)
+    left = batch.ends.repeat_interleave(batch.lengths) - torch.arange(len(values))
+    step = longest - 1 - left  # answers end together, in the last column
+    aligned = values.new_zeros(len(batch), longest)
+    aligned[answer, step] = values
+    column = torch.arange(longest)
+    ahead = column[:, None] - column
+    shares = torch.where(ahead > 0, (1 - trace) * trace ** (ahead - 1).clamp(min=0), 0.0)
+    due = trace ** (longest - 1 - column) * rewards[:, None]
+    return (aligned @ shares.to(values.dtype) + due.to(values.dtype))[answer, step]
+
+
 def td_loss(
-    values: Tensor, batch: Trajectories, rewards: Tensor, anchor: Anchor, bootstrap: Bootstrap
+    values: Tensor,
+    batch: Trajectories,
+    rewards: Tensor,
+    anchor: Anchor,
+    bootstrap: Bootstrap,
+    trace: float = 0.0,
 ) -> Tensor:
     """Give L.  values [tokens], laid out as ``batch``; rewards [answers] as V sees them."""
     last = batch.ends
     goes_on = torch.ones(len(values), dtype=torch.bool)
     goes_on[last] = False
     follows = values[1:] if bootstrap == "residual" else values[1:].detach()
+    if trace:
+        follows = returns(values.detach(), batch, rewards, trace)[:-1]
     inner = (values[:-1] - follows)[goes_on[:-1]].square().sum()
     ends = values[last if anchor == "last" else batch.starts]
     return (inner + (ends - rewards.to(ends.dtype)).square().sum()) / len(batch)
@@ -100,7 +127,14 @@ def train(
             for start in range(0, len(shard), recipe.batch):
                 batch = shard.some(order[start : start + recipe.batch])
                 values = head(batch.states.to(device, recipe.dtype)).cpu()
-                loss = td_loss(values, batch, scale(batch.rewards), recipe.anchor, recipe.bootstrap)
+                loss = td_loss(
+                    values,
+                    batch,
+                    scale(batch.rewards),
+                    recipe.anchor,
+                    recipe.bootstrap,
+                    recipe.trace,
+                )
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()

@@ -17,9 +17,12 @@ Where the paper and its code part, the paper is followed; ``compat="official"`` 
 the published code does: the reward is put on the first state, the bootstrap keeps its
 gradient, 16-bit training and ascent, raw rewards.  methods/cards/recontrol.md has the list.
 
-Ours: float32, standardised rewards (alpha's unit is state^2 per reward), the exact ascent
-without autograd, and ``dose``: alpha named by what it does, n alpha |dV/do| / |o| at the
-median state, because alpha itself carries over to no other model or reward.
+Ours: lambda-returns (``trace``; 0 is the paper's TD(0), from which V learns little but at an
+answer's end unless it is trained very long: the card has figures; 0.9 is what later work by
+some of its authors is reported to use), float32, standardised rewards (alpha's unit is state^2
+per reward), the exact ascent without autograd, and ``dose``: alpha named by what it does,
+n alpha |dV/do| / |o| at the median state, because alpha itself carries over to no other model
+or reward.
 """
 
 from __future__ import annotations
@@ -70,7 +73,8 @@ class Recontrol(Method):
     choose           by mean reward, or by the paper's sum of three measures.
     ablation         shuffled: V learns from rewards dealt anew; random: u in a random
                      direction; minus: -u.  The length of u stays.
-    compat           "official" sets the last four as the published code has them.
+    trace            lambda of the returns V is regressed on; 0 is the paper's loss.
+    compat           "official" sets the last five as the published code has them.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"pairs", "reward"})
@@ -95,6 +99,7 @@ class Recontrol(Method):
     dev: int = 64
     ablation: Ablation = "none"
     compat: Literal["paper", "official"] = "paper"
+    trace: float = 0.9
     anchor: Anchor = "last"
     bootstrap: Bootstrap = "stopgrad"
     precision: Literal["fp32", "official_bf16"] = "fp32"
@@ -111,6 +116,13 @@ class Recontrol(Method):
             raise PlumblineError(f"recontrol.n is {self.n}; it must be 0 (off) or more")
         if not self.learning_rate > 0:
             raise PlumblineError(f"recontrol.learning_rate is {self.learning_rate}; it must be > 0")
+        if not 0 <= self.trace <= 1:
+            raise PlumblineError(f"recontrol.trace is {self.trace}; it must lie in [0, 1]")
+        paper = self.anchor == "last" and self.bootstrap == "stopgrad"
+        if self.trace and not (paper or self.official):
+            raise PlumblineError(
+                "recontrol: anchor=first and bootstrap=residual know no returns; give trace=0 too"
+            )
         if self.alpha is not None and self.dose is not None:
             raise PlumblineError("recontrol: give alpha or dose, not both; each sets the other")
 
@@ -139,6 +151,7 @@ class Recontrol(Method):
             batch=self.batch,
             anchor="first" if self.official else self.anchor,
             bootstrap="residual" if self.official else self.bootstrap,
+            trace=0.0 if self.official else self.trace,
             dtype=torch.bfloat16 if self.half else torch.float32,
         )
 

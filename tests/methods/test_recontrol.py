@@ -374,6 +374,15 @@ def test_a_right_neighbour_learns_from_the_prompted_model(make_lab):
     assert Recontrol(**fields).fit(make_lab(left=left)).facts["reward_mean"] != alone
 
 
+def test_trials_run_behind_the_left_neighbour(make_lab):
+    """Alpha is chosen on top of what the left neighbour does, doing nothing included."""
+    left = Steering(prompt=(lambda chats: [Chat.of("c c c") for _ in chats],))
+    fields = {**PLANTED, "samples": 2, "n": 5, "epochs": 1}
+    alone = Recontrol(**fields).fit(make_lab()).facts["trials"]
+    right = Recontrol(**fields).fit(make_lab(left=left)).facts["trials"]
+    assert alone[0]["reward"] != right[0]["reward"]
+
+
 # ----------------------------------------------------------------- bad input
 
 
@@ -429,7 +438,8 @@ def test_no_development_pairs_are_refused_only_where_needed(make_lab):
 @pytest.mark.parametrize(
     "fields",
     [{"hidden": -1}, {"epochs": 0}, {"batch": 0}, {"n": -1}, {"dev": 0}, {"samples": 0},
-     {"learning_rate": 0.0}, {"alpha": 1.0, "dose": 0.1}],
+     {"learning_rate": 0.0}, {"alpha": 1.0, "dose": 0.1}, {"trace": 1.5}, {"trace": -0.1},
+     {"anchor": "first"}, {"bootstrap": "residual"}],
 )  # fmt: skip
 def test_impossible_fields_are_refused(fields):
     """Fields that make no sense are refused when the method is built."""

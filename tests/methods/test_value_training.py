@@ -15,6 +15,7 @@ from methods._value_training import (
     error_of,
     quality_of,
     r_squared,
+    returns,
     td_loss,
     train,
 )
@@ -68,6 +69,34 @@ def test_the_loss_is_worked_by_hand():
     rewards = torch.tensor([5.0, 10.0])
     assert float(td_loss(values, batch, rewards, "last", "stopgrad")) == (1 + 4 + 1 + 9) / 2
     assert float(td_loss(values, batch, rewards, "first", "stopgrad")) == (1 + 4 + 16 + 9) / 2
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.3, 0.9, 1.0])
+def test_returns_are_the_recursion(trace):
+    """G is r at the last state and (1 - lambda) V' + lambda G' before it, answer by answer."""
+    batch, rewards = answers(4, 1, 3), torch.tensor([5.0, 10.0, -2.0])
+    values = torch.tensor([1.0, 2.0, 4.0, 7.0, 0.5, 3.0, -1.0, 6.0])
+    expected, number = [], 0
+    for length, reward in zip((4, 1, 3), rewards.tolist(), strict=True):
+        mine = [reward]
+        for t in reversed(range(number, number + length - 1)):
+            mine.insert(0, (1 - trace) * float(values[t + 1]) + trace * mine[0])
+        expected += mine
+        number += length
+    assert returns(values, batch, rewards, trace).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_lambda_is_no_difference_at_0_and_regression_at_1():
+    """At lambda 0 the loss is TD(0)'s, at 1 every state is held against r; G is stopped."""
+    batch, rewards = answers(3, 1), torch.tensor([5.0, 10.0])
+    values = torch.tensor([1.0, 2.0, 4.0, 7.0], requires_grad=True)
+    loss = td_loss(values, batch, rewards, "last", "stopgrad", 1.0)
+    assert float(loss.detach()) == (16 + 9 + 1 + 9) / 2
+    loss.backward()
+    assert values.grad.tolist() == [-4.0, -3.0, -1.0, -3.0]
+    values = values.detach()
+    plain, nearly = (td_loss(values, batch, rewards, "last", "stopgrad", x) for x in (0.0, 1e-12))
+    assert float(nearly) == pytest.approx(float(plain))
 
 
 def test_the_bootstrap_is_not_pulled_down():

@@ -158,7 +158,7 @@ def list_() -> None:
         ("methods", plugins.methods(), "METHOD="),
         ("benchmarks", plugins.benchmarks(), "BENCH="),
         ("protocols", plugins.protocols(), "PROTOCOL="),
-        ("judges", plugins.judges(), "[judging] of a protocol"),
+        ("judges", plugins.judges(), "JUDGE=, or [judging] of a protocol"),
         ("metrics", plugins.metrics(), "run wherever they can"),
         ("worlds", plugins.worlds(), "[model] world = of a protocol"),
     ):
@@ -285,7 +285,7 @@ def calibrate(
     setting = Setting(protocols.load(plugins.protocol_file(protocol)), device=device)
     calibrating.judging_of(setting, judge)
     files = [name.strip() for name in sets.split(",") if name.strip()]
-    found = calibrating.label_sets(setting, files, limit)
+    found = calibrating.label_sets(setting, files, limit, said)
     path = calibrating.calibrate(judge, setting, found, output_path, repeats=repeats, say=said)
     said(str(path))
 

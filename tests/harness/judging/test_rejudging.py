@@ -234,6 +234,30 @@ def test_a_bench_without_its_judges_key_stops_before_it_begins(judge, ran, tmp_p
     assert not (tmp_path / "r").exists()
 
 
+def test_a_bench_whose_endpoint_is_gone_keeps_its_answers(judge, server, tmp_path):
+    """The row fails with one line; once the endpoint is there the answers are only judged."""
+    there = server(decide=verdict)
+    results, file = tmp_path / "fresh", tmp_path / "tiny.toml"
+
+    def bench(url):
+        file.write_text(
+            PROTOCOL + f'[judging.{JUDGE}]\nbackend = "openai"\nmodel = "m"\nurl = "{url}"\n'
+        )
+        words = ["bench", "--method", "another_seed", "--protocol", file, "--limit", 8,
+                 "--output_path", results, "--device", "cpu"]  # fmt: skip
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        return done.exit_code, done.stderr.strip().splitlines()
+
+    code, errors = bench("http://127.0.0.1:9/v1")
+    assert code == 1
+    assert len(errors) == 1
+    assert "another_seed: judge m at http://127.0.0.1:9/v1" in errors[0]
+    written = (one_run(results) / "responses.jsonl").stat().st_mtime_ns
+    assert bench(there.url) == (0, [])
+    assert (one_run(results) / "responses.jsonl").stat().st_mtime_ns == written
+    assert store.scores(one_run(results), f"win_rate@{JUDGE}@m")
+
+
 def test_an_unknown_model_midway_keeps_finished_work(judge, server):
     """A 404 is one line; what was judged before stands, and is not asked again."""
     there = server(decide=verdict)

@@ -7,6 +7,7 @@ the tables look for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -56,12 +57,26 @@ class Redrawn(ChatBackend):
         )
 
 
-def label_sets(setting: Setting, files: Sequence[str], limit: int | None) -> list[LabelledSet]:
+def label_sets(
+    setting: Setting,
+    files: Sequence[str],
+    limit: int | None,
+    say: Callable[[str], None] = print,
+) -> list[LabelledSet]:
     """Find what to calibrate on: the files named, or those in the labels folder and the world's.
+
+    Of a folder, files of no known schema are left out, and said.
 
     Raises PlumblineError, with the sets' sources, where there is nothing.
     """
-    found = [labelled.read(path) for path in labelled.find(files)]
+    found = []
+    for path in labelled.find(files):
+        try:
+            found.append(labelled.read(path))
+        except labelled.UnknownSchema:
+            if path in [Path(name).expanduser() for name in files]:
+                raise
+            say(f"{path}: left out, no labelled pairs in it")
     source = setting.protocol.sections.training.dev
     if not files and setting.gold is not None and source is not None:
         reader = plugins.benchmark(setting.protocol.sections.training.reader)
@@ -150,27 +165,29 @@ def observed(scorer: Scorer, pairs: Sequence[Pair]) -> list[Judged]:
 
 def sentence(one: LabelledSet, found: Agreement) -> str:
     """Say in a line what was found."""
-    agrees, flips = found.agreement, found.flips
+    agrees = found.agreement
     parts = [
         f"{one.name}: {found.pairs} of {one.whole} pairs",
-        f"agrees with {one.labels} on {100 * agrees.value:.1f} % "
-        f"[{100 * agrees.low:.1f}, {100 * agrees.high:.1f}]",
-        f"where it decides {100 * found.decided.value:.1f} %",
-        f"kappa {found.kappa:.3f}",
-        f"always saying one label: {100 * found.base_rate:.1f} %",
+        f"agrees with {one.labels} on {_percent(agrees.value)}"
+        + (f" [{100 * agrees.low:.1f}, {100 * agrees.high:.1f}]" if agrees.n else ""),
+        f"where it decides {_percent(found.decided.value)}",
+        "no kappa" if math.isnan(found.kappa) else f"kappa {found.kappa:.3f}",
+        f"always saying one label: {_percent(found.base_rate)}",
     ]
-    if flips.n:
-        turned = f"{100 * found.reversed.value:.1f} % to the other side"
-        parts.append(f"flips {100 * flips.value:.1f} % ({turned})")
+    if found.flips.n:
+        turned = f"{_percent(found.reversed.value)} to the other side"
+        parts.append(f"flips {_percent(found.flips.value)} ({turned})")
     if found.longer.n:
-        parts.append(
-            f"longer answer {100 * found.longer.value:.1f} % "
-            f"(labels: {100 * found.longer_by_label.value:.1f} %)"
-        )
+        own = _percent(found.longer_by_label.value)
+        parts.append(f"longer answer {_percent(found.longer.value)} (labels: {own})")
     if found.repeated.n:
-        parts.append(f"same verdict again {100 * found.repeated.value:.1f} %")
+        parts.append(f"same reading again {_percent(found.repeated.value)}")
     missing = ", ".join(f"{n} {outcome}" for outcome, n in found.no_verdict.items())
     return "; ".join([*parts, f"no verdict: {missing or 0}"])
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _answered(pair: Pair, text: str) -> Answered:

@@ -32,7 +32,12 @@ SOURCES = (
     "HH-RLHF test pairs (github.com/anthropics/hh-rlhf), "
     "MT-Bench human votes (lmsys/mt_bench_human_judgments on the Hub)"
 )
+SHOWN = 6  # fields of an unknown file that are named
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+class UnknownSchema(PlumblineError):
+    """A file whose fields are those of no set of labelled pairs."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,10 @@ def read(path: Path) -> LabelledSet:
         if set(schema) <= fields:
             return LabelledSet(name, "people", tuple(_distinct(reader(items))), len(items)).check()
     shapes = "; ".join(", ".join(schema) for schema in SCHEMAS)
-    raise PlumblineError(
-        f"{items[0].where}: its fields ({', '.join(sorted(fields))}) are those of no set of "
-        f"labelled pairs; known are {shapes}"
+    named = ", ".join(sorted(fields)[:SHOWN]) + (", …" if len(fields) > SHOWN else "")
+    raise UnknownSchema(
+        f"{items[0].where}: its fields ({named}) are those of no set of labelled pairs; "
+        f"known are {shapes}"
     )
 
 

@@ -71,7 +71,7 @@ class Agreement:
                  reversed: where they name opposite winners.
     first        share of clear single verdicts for the answer that stood first; even is 0.5.
     longer       share of clear verdicts for the longer answer, and the labels' own share.
-    repeated     share of repeated questions with the same verdict as before.
+    repeated     share of repeated questions read as before, no verdict included.
     """
 
     pairs: int

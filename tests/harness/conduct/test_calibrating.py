@@ -13,6 +13,7 @@ from harness.contracts.backends import Canned, Reply
 from harness.contracts.scorer import Instruments, Pairwise, PairwiseScorer, Scorer
 from harness.errors import PlumblineError
 from harness.records import Score
+from harness.report.verdict_grids import citations
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "judge_calibration" / "llmbar"
 TEMPLATE = "{{ question }}\n1: {{ answer_a }}\n2: {{ answer_b }}"
@@ -158,6 +159,35 @@ def test_nothing_to_calibrate_on_names_the_sources(tmp_path, monkeypatch):
     monkeypatch.setenv("PLUMBLINE_CACHE", str(tmp_path))
     with pytest.raises(PlumblineError, match=r"labels.*LLMBar.*HH-RLHF.*MT-Bench"):
         calibrating.label_sets(setting(right), [], 10)
+
+
+def test_a_folder_may_hold_other_files(tmp_path):
+    """Of a folder what is no set of pairs is left out and said; named itself it is an error."""
+    (tmp_path / "stats.json").write_text('{"a": 1}', "utf-8")
+    items = [{"question": "q", "answer_a": "x", "answer_b": "y", "label": x} for x in "ABAB"]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, items)) + "\n", "utf-8")
+    lines = []
+    (one,) = calibrating.label_sets(setting(right), [str(tmp_path)], 0, lines.append)
+    assert one.name == "mine"
+    assert lines == [f"{tmp_path / 'stats.json'}: left out, no labelled pairs in it"]
+    with pytest.raises(PlumblineError, match="no set of labelled pairs"):
+        calibrating.label_sets(setting(right), [str(tmp_path / "stats.json")], 0)
+
+
+def test_a_judge_that_says_nothing_has_no_numbers(tmp_path):
+    """Without a verdict the line has dashes, the file nulls, and the tables still cite it."""
+    lines = []
+    path = calibrating.calibrate(
+        "testbed_pairwise", setting(lambda _: "hm"), [pairs(6)], tmp_path, say=lines.append
+    )
+    assert "agrees with people on –;" in lines[0]
+    assert "no kappa" in lines[0]
+    assert "no verdict: 6 unparsed" in lines[0]
+    (one,) = json.loads(path.read_text("utf-8"), parse_constant=pytest.fail)["sets"]
+    assert one["kappa"] is None
+    known = {"testbed_pairwise@tiny": {"sets": [one]}}
+    cited = citations(["win_rate@testbed_pairwise@tiny"], "toy", known)
+    assert "agrees with people on – of 0 toy set" in cited.lines[0][0].text
 
 
 def test_a_judge_must_be_under_the_protocols_judging():

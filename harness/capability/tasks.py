@@ -150,8 +150,8 @@ def _unknown(name: str, known: Iterable[str], near: set[str]) -> PlumblineError:
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.6)
     hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
     return PlumblineError(
-        f"unknown task {name!r}.{hint} Known: {', '.join(sorted(near))}, the {len(known):,} tasks "
-        "of lm-eval, a YAML file's path, and the files of INCLUDE="
+        f"unknown task {name!r}.{hint} Known: {', '.join(sorted(near))}, all tasks and groups of "
+        "lm-eval, a YAML file's path, and the files of INCLUDE="
     )
 
 

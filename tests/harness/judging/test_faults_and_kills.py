@@ -54,7 +54,7 @@ def test_killed_midway_no_verdict_is_lost_or_made_a_tie_and_little_is_paid_twice
     child = start(there, kept)
     while sum(paid(bill).values()) < COUNT * 0.4:
         assert child.poll() is None
-        time.sleep(0.02)
+        time.sleep(0.1)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     time.sleep(2 * TIMEOUT)  # requests the server still had in hand

@@ -253,9 +253,10 @@ class ControlledDecoding(Method):
 
     def _refuse(self, kit: Kit) -> None:
         """Refuse more candidates than there are tokens, and blocks that are never full."""
-        TokenRule(0.0, self.k).fits(kit.model.vocabulary)
         budget = kit.sampling.max_new_tokens
-        if self.rule == "block" and self.block > budget:
+        if self.rule == "token":
+            TokenRule(0.0, self.k).fits(kit.model.vocabulary)
+        elif self.block > budget:
             raise PlumblineError(
                 f"controlled_decoding.block is {self.block} tokens and an answer's budget "
                 f"{budget}; at most {budget}, which chooses among whole answers"

@@ -53,7 +53,7 @@ from methods._trajectories import collect, repeated, scratch
 from methods._value_head import Ascent, ValueHead, ascend_in_place
 from methods._value_training import Anchor, Bootstrap, Recipe, Scale, doubts, quality_of, train
 
-DOSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # |u| / |o|, tried on development prompts
+DOSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # |u| / |o|, tried on development prompts
 STEPS = (30, 10)  # n, likewise
 HELD = 10  # one training prompt in ten is held out, to judge V
 LOOK = 4096  # held-out states that the length of an edit is measured on

@@ -21,7 +21,7 @@ from harness.records import Preference
 from methods._choosing import diversity
 from methods._trajectories import collect, repeated
 from methods._value_head import Ascent, ValueHead
-from methods.recontrol import Recontrol, alpha_for, at_draws, moved
+from methods.recontrol import DOSES, Recontrol, alpha_for, at_draws, moved
 
 PLANTED = {"samples": 40, "hidden": 32, "layers": 3, "epochs": 20, "dev": 8, "learning_rate": 3e-3}
 
@@ -289,7 +289,7 @@ def test_11_more_steps_give_more_reward_and_longer_edits(gain, learnt):
     """11. At a small alpha the exact reward, V and |u|/|o| rise with n."""
     gains = [gain({}, alpha=0.02, n=n) for n in (1, 5, 20)]
     assert 0 < gains[0] < gains[1] < gains[2]
-    trials = learnt().facts["trials"][1:6]
+    trials = learnt().facts["trials"][1 : 1 + len(DOSES)]
     assert [t["dose"] for t in trials] == sorted(t["dose"] for t in trials)
     edit = learnt().facts["edit"]
     assert edit["relative"] > 0
@@ -336,11 +336,11 @@ def test_alpha_and_n_are_chosen_by_the_granted_reward(learnt):
     """The best trial's alpha and n are kept, doses first, then fewer steps at the best dose."""
     facts = learnt().facts
     trials = facts["trials"][1:]
-    assert [t["n"] for t in trials] == [30] * 5 + [10]
+    assert [t["n"] for t in trials] == [30] * len(DOSES) + [10]
     best = max(trials, key=lambda t: t["reward"])
     assert (facts["alpha"], facts["n"]) == (best["alpha"], best["n"])
-    first = max(trials[:5], key=lambda t: t["reward"])
-    assert trials[5]["alpha"] == pytest.approx(first["alpha"] * 3)
+    first = max(trials[: len(DOSES)], key=lambda t: t["reward"])
+    assert trials[len(DOSES)]["alpha"] == pytest.approx(first["alpha"] * 3)
 
 
 def test_the_papers_rule_adds_diversity_and_coherence(make_lab):

@@ -176,14 +176,26 @@ def _fastchat(run: Stored, to: Path, name: str) -> list[Path]:
     ]
     for column in run.scores:
         kind, _, judge = column.partition("@")
-        path = to / "model_judgment" / f"{store.plain(judge)}_"
-        if kind == "grade":
-            rows = mt_bench.single_judgments(run, column, name)
-            written.append(_lines(path.with_name(f"{path.name}single.jsonl"), rows))
-        elif kind == "win_rate":
-            rows = mt_bench.pair_judgments(run, column, name, run.opponent(column)[0])
-            written.append(_lines(path.with_name(f"{path.name}pair.jsonl"), rows))
+        if kind not in ("grade", "win_rate"):
+            continue
+        single = kind == "grade"
+        path = to / "model_judgment" / _judgment(mt_bench.by(column), single)
+        if path in written:  # one model behind two judges
+            path = path.with_name(_judgment(judge, single))
+        opponent = "" if single else run.opponent(column)[0]
+        rows = (
+            mt_bench.single_judgments(run, column, name)
+            if single
+            else mt_bench.pair_judgments(run, column, name, opponent)
+        )
+        written.append(_lines(path, rows))
     return written
+
+
+def _judgment(judge: str, single: bool) -> str:
+    from harness.conduct import store
+
+    return f"{store.plain(judge)}_{'single' if single else 'pair'}.jsonl"
 
 
 def _lm_eval(run: Stored, to: Path, name: str) -> list[Path]:

@@ -116,7 +116,7 @@ def single_judgments(run: Stored, column: str, model: str) -> list[dict[str, Jso
         {
             "question_id": _number(prompt.id),
             "model": model,
-            "judge": [_by(column), fastchat.prompt_name("single", prompt.category or "", turn)],
+            "judge": [by(column), fastchat.prompt_name("single", prompt.category or "", turn)],
             "user_prompt": "",
             "judgment": score.text or ("" if score.outcome != "failed" else ERROR),
             "score": -1 if score.value is None else score.value,
@@ -139,7 +139,7 @@ def pair_judgments(run: Stored, column: str, model: str, opponent: str) -> list[
                 "model_2": opponent,
                 "g1_winner": _winner(score, 0),
                 "g2_winner": _winner(score, 1),
-                "judge": [_by(column), fastchat.prompt_name("pair", prompt.category or "", turn)],
+                "judge": [by(column), fastchat.prompt_name("pair", prompt.category or "", turn)],
                 "g1_user_prompt": "",
                 "g1_judgment": words[0],
                 "g2_user_prompt": "",
@@ -274,7 +274,7 @@ def _turns(run: Stored, prompt: Prompt) -> list[str]:
     return [text for text in found if text is not None]
 
 
-def _by(column: str) -> str:
+def by(column: str) -> str:
     """Name who judged: the model where the column says it, else the judge."""
     return column.rpartition("@")[2] if column.count("@") > 1 else judge_name(column)
 

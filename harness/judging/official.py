@@ -60,6 +60,7 @@ def _upstream(
     preferences: Sequence[float | None], base: Sequence[str], outputs: Sequence[str], gamed: Path
 ) -> Any:
     import pandas as pd
+    import sklearn
     from alpaca_eval.metrics import glm_winrate
 
     table = pd.DataFrame(
@@ -75,11 +76,12 @@ def _upstream(
     fetch = glm_winrate.hf_hub_download
     glm_winrate.hf_hub_download = lambda **_: str(gamed)  # what is here is not asked of the Hub
     try:
-        return glm_winrate.get_length_controlled_winrate(
-            table,
-            save_weights_dir=None,
-            is_add_glm_preference_inplace=False,
-            is_warn_extreme_changes=False,
-        )
+        with sklearn.config_context():  # upstream changes its settings for the whole process
+            return glm_winrate.get_length_controlled_winrate(
+                table,
+                save_weights_dir=None,
+                is_add_glm_preference_inplace=False,
+                is_warn_extreme_changes=False,
+            )
     finally:
         glm_winrate.hf_hub_download = fetch

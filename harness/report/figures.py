@@ -6,6 +6,7 @@ matplotlib is imported when a figure is drawn, and used without its global state
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ STYLE: Mapping[str, Any] = {
     "text.parse_math": False,  # a method's name is no formula
     "text.usetex": False,
 }
+FOLD = 34  # characters of a label on one line
 SHOWN = set("–−±×≤≥…" + "".join(MARKS.values()))
 
 
@@ -58,6 +60,16 @@ def legible(text: str) -> str:
     return "".join(c if c in SHOWN or ord(c) < 0x250 else "?" for c in plain(text))
 
 
+def folded(label: str) -> str:
+    """Break a long row's label at its commas and plus signs, so that a figure has room to draw."""
+    lines = [""]
+    for part in re.findall(r"[^,+]*[,+]?", label):
+        if lines[-1] and len(lines[-1]) + len(part) > FOLD:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 # ------------------------------------------------------------- forest plots
 
 
@@ -69,14 +81,14 @@ def _draw_forest(comparisons: Sequence[Comparison], stem: Path) -> list[Path]:
 
         alone = len(comparisons) == 1
         width = 7.2 if alone else 2.2 + 2.3 * len(comparisons)
-        figure = Figure(figsize=(width, 1.25 + 0.32 * len(names)), layout="constrained")
+        ticks = [folded(legible(_marked(labels[name]))) for name in names]
+        row = 0.16 + 0.16 * max(tick.count("\n") + 1 for tick in ticks)
+        figure = Figure(figsize=(width, 1.25 + row * len(names)), layout="constrained")
         panels = figure.subplots(1, len(comparisons), sharey=True, squeeze=False)[0]
         for number, (panel, comparison) in enumerate(zip(panels, comparisons, strict=True)):
             _panel(panel, comparison, names, with_text=alone)
             if number == 0:
-                panel.set_yticks(
-                    range(len(names)), [legible(_marked(labels[name])) for name in names]
-                )
+                panel.set_yticks(range(len(names)), ticks)
                 panel.set_ylim(len(names) - 0.4, -0.6)
         return save(figure, stem)
 

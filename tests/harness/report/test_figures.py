@@ -1,12 +1,13 @@
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 from toystore import golden_store, run_spec, wave, write_run, write_skip
 
 from harness.report.comparison import compare
-from harness.report.figures import draw_benchmark, draw_overall, legible
+from harness.report.figures import draw_benchmark, draw_overall, folded, legible
 from harness.report.frames import read_cell
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +55,27 @@ def test_the_reference_alone_needs_no_figure(tmp_path):
 def test_text_that_the_typeface_lacks_is_replaced():
     """Marks and Latin stay; other scripts become question marks instead of warnings."""
     assert legible("café § † 漢字\n$x$") == "café § † ?? $x$"
+
+
+def test_a_long_label_is_folded_at_its_commas():
+    """No line is longer than one part needs, nothing is lost, a short label stays whole."""
+    label = "alignez(site=resid_post,at=mean,strength=512.0,layers=(0,))+prompting(shots=3)"
+    lines = folded(label).split("\n")
+    assert "".join(lines) == label
+    assert max(map(len, lines)) <= 34
+    assert len(lines) > 1
+    assert folded("prompting+recontrol †") == "prompting+recontrol †"
+
+
+def test_a_figure_of_long_labels_has_room(tmp_path):
+    """Five panels beside a label of a hundred characters are drawn without a complaint."""
+    golden_store(tmp_path)
+    one = comparison(tmp_path)
+    results = [
+        replace(r, row=replace(r.row, label=f"{r.row.label}({',a_field=1' * 12})"))
+        for r in one.results
+    ]
+    draw_overall([replace(one, results=results)] * 5, tmp_path)
 
 
 def test_the_users_style_changes_nothing(tmp_path):

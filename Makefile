@@ -118,6 +118,8 @@ test: $(READY)  ## the tests
 perf: $(READY)  ## how fast the loop is, here
 	@$(VENV)/bin/python tests/perf/decoding.py
 	@$(VENV)/bin/python tests/perf/editing.py
+	@$(VENV)/bin/python tests/perf/aligning.py
+	@$(VENV)/bin/python tests/perf/guided.py
 
 lint: $(READY)  ## format, lint and types, as they must be
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy

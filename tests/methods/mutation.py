@@ -1,9 +1,9 @@
 """Run one method's tests against seeded faults: ``python mutation.py TREE...``.
 
 A tree is a folder laid out like the repository, holding ``methods/`` (with or without a
-fault), ``tests/conftest.py`` and the tests to run.  Each tree is tested in a child forked
-after the heavy imports, so that a fault costs its tests and little more.  Prints JSON:
-tree -> exit status of pytest (0: nothing was noticed).
+fault), ``tests/conftest.py`` and the tests to run; and ``harness/``, where the fault is there.
+Each tree is tested in a child forked after the heavy imports, so that a fault costs its
+tests and little more.  Prints JSON: tree -> exit status of pytest (0: nothing was noticed).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def tested(tree: Path) -> int:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and some warn
         os.chdir(tree)
         sys.path.insert(0, str(tree))
-        for name in [m for m in sys.modules if m == "methods" or m.startswith("methods.")]:
+        again = ["methods"] + ["harness", "benchmarks"] * (tree / "harness").is_dir()
+        for name in [m for m in sys.modules if m.split(".")[0] in again]:
             del sys.modules[name]
         said = io.StringIO()
         with redirect_stdout(said), redirect_stderr(said):

@@ -169,3 +169,27 @@ def test_a_reward_that_is_nan_is_refused(llama, make_jobs, make_reward, answer):
     """A conversation the reward model cannot read stops the run with one clear line."""
     with pytest.raises(PlumblineError, match="gives NaN"):
         answer(llama, make_jobs(), steer(3, llama, make_reward(max_length=12)))
+
+
+def test_no_candidate_goes_on_after_its_end(llama, make_jobs, make_reward, answer):
+    """A candidate's tokens stop at its end token, and its reward is of the words before it."""
+    judge, jobs = make_reward(), make_jobs(budget=12)
+    soon = Steering(logits=(lambda z, s: z + 3 * (torch.arange(z.shape[-1]) == 2),))
+    early = 0
+    for job, d in zip(jobs, answer(llama, jobs, soon + steer(4, llama, judge)), strict=True):
+        for candidate in d.pool:
+            assert 2 not in candidate.tokens[:-1]
+            assert len(candidate.tokens) == 12 or candidate.tokens[-1] == 2
+            early += len(candidate.tokens) < 12
+            assert candidate.text == llama.text(candidate.tokens).strip()
+            whole = judge.score([job.chat], [candidate.text])
+            assert candidate.score == pytest.approx(whole[0], abs=1e-5)
+    assert early > 3
+
+
+def test_a_greedy_protocol_still_draws_different_candidates(llama, make_jobs, make_reward, answer):
+    """N greedy answers would be one answer: candidates are drawn at temperature 1."""
+    judge = make_reward()
+    cold = answer(llama, make_jobs(temperature=0), steer(5, llama, judge))
+    assert all(len({c.tokens for c in d.pool}) > 1 for d in cold)
+    assert tokens(cold) == tokens(answer(llama, make_jobs(), steer(5, llama, judge)))

@@ -18,10 +18,14 @@ METHODS = sorted({patch.parent.name for patch in HERE.glob("mutants/*/*.patch")}
 
 
 def modules(patch):
-    """Name the files of ``methods/`` that a patch changes, without folder and suffix."""
+    """Name the files that a patch changes, without folder and suffix.
+
+    A fault lies in ``methods/``, or in the part of the engine that a method is made of.
+    """
     touched = re.findall(r"^\+\+\+ b/(\S+)", patch.read_text("utf-8"), re.MULTILINE)
     assert touched, f"{patch.name} changes no file"
-    assert all(name.startswith("methods/") for name in touched), f"{patch.name}: {touched}"
+    seeded = ("methods/", "harness/engine/")
+    assert all(name.startswith(seeded) for name in touched), f"{patch.name}: {touched}"
     return [Path(name).stem for name in touched]
 
 
@@ -33,7 +37,9 @@ def suite_of(method, patches):
 
 def plant(folder, tests, patch=None):
     """Copy ``methods/`` and the tests, with a fault or without."""
-    shutil.copytree(ROOT / "methods", folder / "methods", ignore=shutil.ignore_patterns("__py*"))
+    copied = ["methods"] + ["harness"] * (patch is not None and "b/harness/" in patch.read_text())
+    for name in copied:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__py*"))
     (folder / "tests" / "methods").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", folder)
     shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")

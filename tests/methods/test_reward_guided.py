@@ -36,7 +36,7 @@ def whole_reward(judge, model, chat, drawn, z):
     return float(judge.net(input_ids=torch.tensor([text])).logits)
 
 
-def by_hand(model, judge, job, method, *, seed=0, prompted=lambda chat: chat):
+def by_hand(model, judge, job, method, *, seed=0, prompted=lambda chat: chat, boost=0.0):
     """ARGS written out: one prompt, no cache, every candidate read from its first token."""
     budget = job.sampling.max_new_tokens
     prompt, drawn = model.encode(prompted(job.chat)), []
@@ -44,6 +44,7 @@ def by_hand(model, judge, job, method, *, seed=0, prompted=lambda chat: chat):
     with torch.no_grad():
         while len(drawn) < budget and not (drawn and drawn[-1] in model.ends):
             logits = model.net(torch.tensor([prompt + drawn])).logits[0, -1].float()
+            logits[list(model.ends)] += boost
             scores = torch.full_like(logits, float("-inf"))
             for z in logits.topk(method.k).indices.tolist():
                 r = whole_reward(judge, model, job.chat, drawn, z)
@@ -75,6 +76,17 @@ def test_it_is_the_published_search(
     found = tokens(answer(llama, jobs, steering, batch_rows=batch_rows))
     assert found == [by_hand(llama, judge, job, WAYS[way]) for job in jobs]
     assert found != tokens(answer(llama, jobs))
+
+
+@pytest.mark.parametrize("template", ["human-assistant", "vicuna"])
+def test_an_end_token_weighs_the_finished_answer(llama, template, make_jobs, make_reward, answer):
+    """Where ending is likely it is a candidate, and its reward is that of the answer as it is."""
+    judge, jobs = make_reward(template=template, max_length=400), make_jobs(budget=8)
+    soon = Steering(logits=(lambda z, s: z + 4 * (torch.arange(z.shape[-1]) == 2),))
+    for way in ("greedy", "sample"):
+        found = tokens(answer(llama, jobs, soon + steer(WAYS[way], llama, judge)))
+        assert found == [by_hand(llama, judge, job, WAYS[way], boost=4.0) for job in jobs]
+    assert any(len(ids) < 8 for ids in found)
 
 
 def test_it_is_the_published_search_with_another_tokenizer(llama, make_jobs, make_reward, answer):

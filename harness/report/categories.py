@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.conduct import store
 from harness.report.columns import NONE, decimals, heading, in_order, labelled, plus_minus
-from harness.report.comparison import Comparison, Result
+from harness.report.comparison import Comparison, Result, judged
 from harness.report.markup import Grid, line
 from harness.report.statistics import Contrast, Estimate, bootstrap, identity_seed
 
@@ -32,7 +32,7 @@ class ByCategory:
 
 
 def by_category(comparison: Comparison) -> list[ByCategory]:
-    """Split grades (or, without any, the headline) where questions have several turns.
+    """Split grades and win rates (without any, the headline) where questions have several turns.
 
     Nothing is split where no question has a category, or there are too many of them.
     """
@@ -41,8 +41,8 @@ def by_category(comparison: Comparison) -> list[ByCategory]:
     turns = sorted({turn for r in comparison.results for _, turn in r.row.answered})
     if len(turns) < 2 or not 1 < len(names) <= MOST:
         return []
-    grades = [s for s in in_order(comparison.scorers) if s.partition("@")[0] == "grade"]
-    wanted = grades or [comparison.headline] * bool(comparison.headline)
+    told = [s for s in in_order(comparison.scorers) if judged(s) or s.partition("@")[0] == "grade"]
+    wanted = told or [comparison.headline] * bool(comparison.headline)
     return [_split(comparison, scorer, found, names, turns) for scorer in wanted]
 
 

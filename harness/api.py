@@ -18,12 +18,14 @@ from harness.engine.steering import (
     Steering,
     after_prompt,
     at_last,
+    best_of_each,
 )
 from harness.engine.tilting import Bonus, Lookahead, TokenRule, guided
 from harness.errors import PlumblineError
 from harness.judging.alpaca_eval import packaged
 from harness.judging.fastchat import winner
 from harness.judging.marks import grade, labelled, marks
+from harness.progress import progress
 from harness.records import Json, Preference, Prompt, Response, Score
 
 __all__ = [
@@ -71,11 +73,13 @@ __all__ = [
     "World",
     "after_prompt",
     "at_last",
+    "best_of_each",
     "grade",
     "guided",
     "labelled",
     "marks",
     "packaged",
+    "progress",
     "uniforms",
     "winner",
 ]

@@ -45,7 +45,7 @@ from harness.engine.jobs import (
     out_of_memory,
 )
 from harness.engine.model import Model, left_padded
-from harness.engine.rows import STOPS, Rows, Step, arange_like, numbered
+from harness.engine.rows import STOPS, Rows, Step, arange_like, numbered, repeated
 from harness.engine.sampling import Luck, Sampling, draw, filtered
 from harness.engine.sites import Told, edited, recorded
 from harness.engine.steering import Site, Steering, best_of_each
@@ -300,9 +300,10 @@ class _Wave:
         """Split the chosen rows into those that go on, renumbered, and those that have ended."""
         over = everyone.finished.index_select(0, index)
         going, resting = index[~over], torch.unique(index[over])
-        slot = numbered(rows.origin.index_select(0, going))
+        forks = self.search is None or self.search.forks
+        slot = numbered(rows.origin[going]) if forks else rows.slot[going]
         self._all_answered(everyone.origin.index_select(0, index))
-        if len(going) and int(slot.max()) >= self.width:
+        if len(going) and (int(slot.max()) >= self.width or (not forks and repeated(going))):
             raise PlumblineError(
                 f"a search kept more than its width of {self.width} candidates for one prompt"
             )

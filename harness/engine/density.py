@@ -114,13 +114,16 @@ def search_bound(search: Search, tokens: int) -> float | None:
 
     One choice among N whole responses: log N - (N - 1)/N (Beirami et al. 2024,
     arXiv 2401.01879).  A choice per block adds one such term per block, by the
-    chain rule.  A rule of its own that returns one of N independent draws: log N.
+    chain rule.  A rule of its own that returns one of N independent draws, as one that
+    rejects without forking does: log N.
     None where the search re-forks by a rule of its own.
     """
     n = search.width
     best = math.log(n) - (n - 1) / n
     if search.blocks is None:
         return best if search.choose is None else math.log(n)
+    if not search.forks:
+        return math.log(n)
     if search.select is not None or search.choose is not None:
         return None
     if isinstance(search.blocks, int):

@@ -6,6 +6,8 @@
                  with the cached text is not read again
     Whole        it is no decoder, or its attention takes no mask of ours: every text is
                  scored whole
+    Growing      the same number for rows that a search looks at now and again: what was read
+                 of a row is not read again
 
 A candidate that ends the answer is scored as the finished answer.
 """
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from harness.chat import Chat
 from harness.engine.companion import Companion
+from harness.engine.model import left_padded
 from harness.engine.packed import Packed
 from harness.engine.rows import Rows, Step
 from harness.errors import PlumblineError
@@ -81,7 +84,8 @@ class SameTokens:
 
     def __call__(self, step: Step, candidates: Tensor) -> Tensor:
         """Score the candidates in one pass."""
-        self._fit(step.rows)
+        if not step.rows.drawn:
+            self.fit(step.rows)
         return self.judge.read(self.reader.states(step, candidates))
 
     def _opened(self, chat: Chat) -> list[int]:
@@ -94,10 +98,8 @@ class SameTokens:
         after = len(_added_after(judge))
         return ids[: len(ids) - after]
 
-    def _fit(self, rows: Rows) -> None:
+    def fit(self, rows: Rows) -> None:
         """Refuse what the reward model cannot read, before it is read."""
-        if rows.drawn:
-            return
         room = self.judge.max_length - rows.ids.shape[1] - len(self.suffix)
         for chat in {rows.chats[i] for i in rows.origin.tolist()}:
             if len(self._opened(chat)) > room:
@@ -200,6 +202,77 @@ class Whole:
                 raise _too_long(self.judge, chat)
             out[row, i] = score
         return out.to(candidates.device)
+
+
+class Growing:
+    """Score rows as they grow: an unfinished answer is read on from where it was last scored.
+
+    For a reward model with the policy's tokenizer.  What was read is found again by its words,
+    so rows may have been rejected or forked in between.  A finished answer is scored once, as
+    a text, exactly as ``RewardModel.of_rows`` scores it.
+    """
+
+    def __init__(self, judge: RewardModel, model: Model) -> None:
+        self.judge = judge
+        self.tokens = SameTokens(judge, model)
+        self.packed: Packed | None = None
+        self.held: dict[tuple[Chat, tuple[int, ...]], int] = {}
+        self.read = 0  # tokens of each held answer
+        self.whole: dict[tuple[Chat, str], float] = {}
+
+    @torch.no_grad()
+    def __call__(self, rows: Rows) -> Tensor:
+        """Score every row: [rows] float64."""
+        scores = torch.zeros(len(rows), dtype=torch.float64, device=rows.origin.device)
+        over = rows.finished.nonzero().flatten()
+        if len(over):
+            scores[over] = self._finished(rows.select(over))
+        live = (~rows.finished).nonzero().flatten()
+        if len(live):
+            scores[live] = self._growing(rows.select(live)).to(scores)
+        else:
+            self.packed, self.held, self.whole = None, {}, {}  # the last look at these rows
+        return scores
+
+    def _finished(self, rows: Rows) -> Tensor:
+        """Score whole answers that have not been met before."""
+        asked = list(zip(rows.asked(), rows.texts(), strict=True))
+        new = [i for i, pair in enumerate(asked) if pair not in self.whole]
+        if new:
+            found = self.judge.of_rows(rows.select(torch.tensor(new, device=rows.origin.device)))
+            self.whole |= dict(zip([asked[i] for i in new], found.tolist(), strict=True))
+        return torch.tensor([self.whole[pair] for pair in asked], dtype=torch.float64)
+
+    def _growing(self, rows: Rows) -> Tensor:
+        """Read the new tokens and the template's closing words after them; forget the latter."""
+        drawn = rows.ids[:, : rows.drawn]
+        texts = list(zip(rows.asked(), map(tuple, drawn.tolist()), strict=True))
+        places = [self.held.get((chat, ids[: self.read])) for chat, ids in texts]
+        known = [place for place in places if place is not None]
+        if self.packed is None or len(known) < len(texts):
+            self._open(rows)
+        else:
+            self.packed.select(torch.tensor(known, device=self.packed.device))
+        packed = self.packed
+        assert packed is not None
+        fresh = drawn[:, self.read :].to(packed.device)
+        last = packed.feed(fresh, torch.ones_like(fresh, dtype=torch.bool))[:, -1]
+        self.held, self.read = {text: i for i, text in enumerate(texts)}, rows.drawn
+        if self.tokens.suffix:
+            closing = fresh.new_tensor(self.tokens.suffix).expand(len(rows), 1, -1)
+            last = packed.branch(closing, torch.ones_like(closing, dtype=torch.bool))[:, 0, -1]
+            packed.drop()
+        return self.judge.read(last)
+
+    def _open(self, rows: Rows) -> None:
+        """Read each prompt once."""
+        self.tokens.fit(rows)
+        prompts, place = rows.origin.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        reader = self.tokens.reader
+        packed = Packed(reader.body, reader.count, len(prompts))
+        texts = [reader.opened(rows.chats[i]) for i in prompts.tolist()]
+        packed.feed(*left_padded(texts, packed.device)[:2])
+        self.packed, self.read = packed.select(place.to(packed.device)), 0
 
 
 def _common(texts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

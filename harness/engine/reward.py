@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,14 @@ from harness.engine.model import (
     pick_template,
 )
 from harness.engine.packed import packs
-from harness.engine.prefixes import CandidateRewards, OtherTokens, SameTokens, Whole, same_tokens
+from harness.engine.prefixes import (
+    CandidateRewards,
+    Growing,
+    OtherTokens,
+    SameTokens,
+    Whole,
+    same_tokens,
+)
 from harness.engine.rows import Rows
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
@@ -149,6 +156,17 @@ class RewardModel:
         if same_tokens(self.tokenizer, model.tokenizer):
             return SameTokens(self, model)
         return OtherTokens(self)
+
+    def of_growing(self, model: Model) -> Callable[[Rows], Tensor]:
+        """Give what scores rows that grow between two looks: rows -> [rows] float64.
+
+        As ``of_rows``, but where the network and the tokenizer allow, only what is new is read.
+        """
+        if not (self._decoder and packs(self.net.config)):
+            return self.of_rows
+        return (
+            Growing(self, model) if same_tokens(self.tokenizer, model.tokenizer) else self.of_rows
+        )
 
     def read(self, states: Tensor) -> Tensor:
         """Give the scores at states [..., width] of a decoder: [...] float32."""

@@ -193,3 +193,8 @@ def numbered(origin: Tensor) -> Tensor:
         slots.append(seen.get(prompt, 0))
         seen[prompt] = slots[-1] + 1
     return torch.tensor(slots, dtype=torch.long, device=origin.device)
+
+
+def repeated(index: Tensor) -> bool:
+    """Say whether an index names a row twice."""
+    return len(set(index.tolist())) < len(index)

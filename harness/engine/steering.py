@@ -107,6 +107,7 @@ class Search:
     select: Callable[[Tensor, Rows], Tensor] | None = None
     choose: Callable[[Tensor, Rows], Tensor] | None = None
     reads: bool = False
+    forks: bool = True
 
     def __post_init__(self) -> None:
         if self.width < 1:

@@ -77,6 +77,8 @@ def check(judging: dict[str, Judging]) -> None:
     for name, how in judging.items():
         if name not in known:
             raise unknown("judge (the protocol's [judging])", name, known)
-        plugins.judge(name)
+        found = plugins.judge(name)
+        if how.prompts is not None:
+            reworded(name, found, Path(expanded(how.prompts)))
         if how.backend == "openai":
             endpoint_of(how)

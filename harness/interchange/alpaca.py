@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from harness.conduct import plugins
+from harness.conduct import plugins, store
 from harness.errors import PlumblineError
 from harness.interchange.external import External, Key, source
 from harness.interchange.reading import File, by_key, field, named, only
@@ -148,9 +148,10 @@ def _model(outputs: Sequence[File], annotations: Sequence[File]) -> str:
 def _column(annotator: str) -> str:
     """Name the judge's column; one of the package's evaluators has its model with it."""
     try:
-        return f"win_rate@{annotator}@{alpaca_eval.evaluator(annotator).model}"
+        model = store.plain(alpaca_eval.evaluator(annotator).model)
     except PlumblineError:
-        return f"win_rate@{annotator}"
+        return f"win_rate@{store.plain(annotator)}"
+    return f"win_rate@{annotator}@{model}"
 
 
 def _scores(rows: Mapping[str, Mapping[str, Json]], ids: Mapping[str, str]) -> list[Score]:

@@ -12,6 +12,7 @@ from harness.conduct import runner, store
 from harness.conduct.protocol import load
 from harness.conduct.setting import Setting
 from harness.contracts.backends import Canned
+from harness.errors import PlumblineError
 
 
 class Graded(Setting):
@@ -73,6 +74,19 @@ def test_grades_and_labels_are_columns_of_their_own(graded, tmp_path):
     page = (tmp_path / "results/tables/graded/mt_bench.md").read_text()
     assert "grade by mt_bench_single" in page
     assert "Safety by" in (tmp_path / "results/tables/graded/hh_rlhf.md").read_text()
+
+
+def test_prompts_that_are_not_there_are_found_before_anything_is_run(tiny, tmp_path):
+    """A judge's file of prompts is read when the command is, not when the answers are made."""
+    file = tmp_path / "judged.toml"
+    for judge, message in (
+        ("mt_bench_single", "judge prompts /nowhere do not exist"),
+        ("hh_rlhf_pairwise", "only a judge of MT-Bench"),
+    ):
+        section = f'[judging.{judge}]\nbackend = "world"\nprompts = "/nowhere"\n'
+        file.write_text(Path(tiny).read_text() + section)
+        with pytest.raises(PlumblineError, match=message):
+            runner.order("unsteered", str(file))
 
 
 def answers(tmp_path, ids, name="theirs"):

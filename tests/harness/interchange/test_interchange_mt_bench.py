@@ -224,6 +224,26 @@ def test_an_exported_run_imports_to_the_same_run(tmp_path):
 
 
 @published
+def test_a_table_has_the_published_averages(tmp_path):
+    """By turn and over both, to the printed digit, for a published run."""
+    from harness.report.categories import by_category
+    from harness.report.comparison import compare
+    from harness.report.frames import read_cell
+
+    folder = DATA / "gpt4_single"
+    names = [
+        folder / f"claude-3-opus-20240229.{kind}.jsonl.gz" for kind in ("answers", "judgments")
+    ]
+    command(str(DATA / "question.jsonl"), *map(str, names), results=tmp_path / "r")
+    cell = run_of(tmp_path / "r", "claude-3-opus-20240229").folder.parent.parent
+    (table,) = by_category(compare(read_cell(cell)))
+    ((_, means),) = table.rows
+    found = [means[part].value for part in ("turn 1", "turn 2", "all")]
+    assert found == pytest.approx([9.0437, 8.3063, 8.6750], abs=0.5e-4 + 1e-9)
+    assert len(table.categories) == 8
+
+
+@published
 def test_published_files_survive_the_way_through_a_run(tmp_path):
     """FastChat's own answers and judgments come out as they went in, but for prompts and stamps."""
     model, folder = "llama-2-chat-7b", DATA / "gpt4_single"

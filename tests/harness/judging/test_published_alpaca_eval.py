@@ -127,6 +127,18 @@ def test_our_own_refit_lies_near_the_published_length_controlled_rate(evaluator,
     assert abs(rate - float(board(evaluator)[model]["length_controlled_winrate"])) < 1.5
 
 
+@pytest.mark.parametrize(("evaluator", "model"), WITH_RATE)
+def test_without_difficulties_the_refit_is_coarser(evaluator, model):
+    """What a table shows where no difficulty is at hand: within 3.5 points."""
+    rows = annotations(evaluator, model)
+    found = length_control.refit(
+        [row["preference"] for row in rows],
+        [row["len_1"] for row in rows],
+        [row["len_2"] for row in rows],
+    )
+    assert abs(found.rate - float(board(evaluator)[model]["length_controlled_winrate"])) < 3.5
+
+
 def test_joining_difficulty_by_item_moves_a_row_with_missing_answers():
     """Two missing answers shift upstream's join: 9.03 is published, items joined give 5.8."""
     run = ("weighted_alpaca_eval_gpt4_turbo", "text_davinci_001")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.conduct import plugins, store
+from harness.conduct import fractions, plugins, store
 from harness.conduct.cell import Cell
 from harness.conduct.code import code_digest
 from harness.conduct.questions import Training
@@ -42,10 +42,11 @@ class Learned:
 
 def described(named: Named) -> dict[str, Json]:
     """Say which method, with which fields, as computed by which code."""
-    return {
+    less: dict[str, Json] = {} if named.fraction == 1 else {fractions.FIELD: named.fraction}
+    return less | {
         "name": named.name,
         "settings": named.method.settings(),
-        "changed": named.method.changed(),
+        "changed": named.changed(),
         "code": code_digest(plugins.source_file(type(named.method))),
     }
 
@@ -111,7 +112,7 @@ def _lab(
     scratch.mkdir()
     lab = Lab(
         cell.setting.model,
-        pairs=training.pairs,
+        pairs=fractions.nested(training.pairs, part.fraction, cell.fit_seed),
         dev=training.dev,
         queries=cell.questions.prompts if "queries" in part.method.needs else (),
         seed=cell.fit_seed,

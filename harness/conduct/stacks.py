@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.conduct import coerce, plugins
+from harness.conduct import coerce, fractions, plugins
 from harness.conduct.grammar import Part, parse_rows, parse_settings
 from harness.contracts.method import Named, Stack
 from harness.errors import PlumblineError, unknown
@@ -30,7 +30,9 @@ def stacks(text: str, settings: str = "") -> list[Stack]:
             name, cls, file = plugins.method_class(part.name)
             given = {field: value for target, field, value in overrides if target == name}
             where = str(file or cls.__module__)
-            parts.append(Named(name, coerce.build(cls, name, where, given | dict(part.fields))))
+            fields = given | dict(part.fields)
+            fraction = fractions.taken(cls, name, fields)
+            parts.append(Named(name, coerce.build(cls, name, where, fields), fraction))
         stack = Stack(tuple(parts))
         found.setdefault(stack.label, stack)
     return list(found.values())

@@ -218,15 +218,24 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class Named:
-    """A method and the name its file gives it."""
+    """A method and the name its file gives it.
+
+    fraction  the share of the protocol's pairs that it is fitted on.
+    """
 
     name: str
     method: Method
+    fraction: float = 1.0
+
+    def changed(self) -> dict[str, Json]:
+        """Give what differs from the method as it is by default, the share of pairs included."""
+        less: dict[str, Json] = {} if self.fraction == 1 else {"fraction": self.fraction}
+        return less | self.method.changed()
 
     @property
     def label(self) -> str:
         """``name(field=value,...)`` with the fields that differ from the defaults."""
-        changed = ",".join(f"{k}={v}" for k, v in self.method.changed().items())
+        changed = ",".join(f"{k}={v}" for k, v in self.changed().items())
         return f"{self.name}({changed})" if changed else self.name
 
 

@@ -93,7 +93,8 @@ def write(results: store.Store, found: External, under: Terms, *, partial: bool 
 
     partial  accept questions without an answer, and count them.
 
-    Raises PlumblineError for questions without an answer, which it names.
+    Raises PlumblineError for questions without an answer, which it names, and for the name of a
+    row that was made here.
     """
     unanswered = found.unanswered
     if unanswered and not partial:
@@ -102,6 +103,7 @@ def write(results: store.Store, found: External, under: Terms, *, partial: bool 
             f"{found.model} does not answer {named(turns, 'questions')} of {found.benchmark}; "
             "give a file with all of them, or --partial to import it as it is"
         )
+    _check_name(results, found, under)
     notes = Counter(found.notes) + Counter({UNANSWERED: len(unanswered)})
     spec = specification(found, under)
     folder = results.run(
@@ -162,6 +164,18 @@ def renamed(found: External, name: str) -> External:
 def source(path: Path) -> dict[str, Json]:
     """Say which file it was: its name and what was in it."""
     return {"file": path.name, "blake2b": hashlib.blake2b(path.read_bytes()).hexdigest()[:20]}
+
+
+def _check_name(results: store.Store, found: External, under: Terms) -> None:
+    """Refuse the name of one of our own rows: two rows of one name would hide one another."""
+    cell = results.cell(under.folder, found.benchmark, ALONE).parent
+    for path in sorted(cell.glob("*/*/spec.json")):
+        spec = store.read_json(path)
+        if spec.get("method") == found.model and "external" not in spec:
+            raise PlumblineError(
+                f"{found.benchmark} has a row called {found.model} that was made here; "
+                "--name gives the imported one another"
+            )
 
 
 def _write_lines(path: Path, lines: Sequence[Mapping[str, Json]]) -> None:

@@ -32,7 +32,7 @@ class ByCategory:
 
 
 def by_category(comparison: Comparison) -> list[ByCategory]:
-    """Split grades and win rates (without any, the headline) where questions have several turns.
+    """Split grades, win rates and the headline where questions have several turns.
 
     Nothing is split where no question has a category, or there are too many of them.
     """
@@ -42,7 +42,7 @@ def by_category(comparison: Comparison) -> list[ByCategory]:
     if len(turns) < 2 or not 1 < len(names) <= MOST:
         return []
     told = [s for s in in_order(comparison.scorers) if judged(s) or s.partition("@")[0] == "grade"]
-    wanted = told or [comparison.headline] * bool(comparison.headline)
+    wanted = dict.fromkeys(told + [comparison.headline] * bool(comparison.headline))
     return [_split(comparison, scorer, found, names, turns) for scorer in wanted]
 
 

@@ -126,6 +126,15 @@ def test_an_imported_row_stands_beside_the_protocols_own(graded, tmp_path):
     assert done.outcomes == {"ok": 2 * len(prompts)}
 
 
+def test_an_imported_row_does_not_hide_one_of_ours(graded, tmp_path):
+    """A name that one of our own rows bears is refused."""
+    prompts = store.read_lines(only_run(tmp_path, "mt_bench", "unsteered") / "prompts.jsonl")
+    file = answers(tmp_path, [p["id"] for p in prompts])
+    words = "import", file, "--protocol", str(graded), "--name", "unsteered"
+    code, said = command(*words, tmp_path=tmp_path)
+    assert (code, "has a row called unsteered that was made here" in said) == (1, True)
+
+
 def test_answers_to_other_questions_do_not_stand_beside_a_protocol(graded, tmp_path):
     """Strange and missing questions are named; so is a protocol without runs."""
     prompts = store.read_lines(only_run(tmp_path, "mt_bench", "unsteered") / "prompts.jsonl")

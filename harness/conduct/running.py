@@ -84,7 +84,7 @@ def run(results: store.Store, cell: Cell, training: Training, reference: Path | 
                 _note(folder, "scores", found)
             return folder
         notes = _answered(cell, folder, steering, kl)
-        if said := warnings(cell.stack, learned):
+        if said := told(cell.stack, learned):
             _note(folder, "fit", said)
         _note(folder, "answers", notes + training.notes if cell.fitted else notes)
         _note(folder, "scores", scoring.score(cell, folder, reference))
@@ -114,10 +114,21 @@ def _exact(cell: Cell, folder: Path, steering: Steering) -> None:
         store.write_text(folder / f"scores.{column}.jsonl", text)
 
 
-def warnings(stack: Stack, learned: Learned) -> dict[str, int]:
-    """Give what fits themselves warn of, under ``warnings`` in their facts: tables show it."""
-    fitted = zip(stack.parts, learned.fitted, strict=True)
-    return {f"{part.name}: {text}": 1 for part, f in fitted for text in f.facts.get("warnings", ())}
+def told(stack: Stack, learned: Learned) -> dict[str, int]:
+    """Give what a reader must know of the fits, from their facts.
+
+    warnings  a fit's own doubts.
+    trials    settings it tried on development prompts, the first being to do nothing.
+    """
+    found: dict[str, int] = {}
+    for part, fitted in zip(stack.parts, learned.fitted, strict=True):
+        found |= {f"{part.name}: {text}": 1 for text in fitted.facts.get("warnings", ())}
+        if trials := fitted.facts.get("trials"):
+            rule = fitted.facts.get("chosen_by", "reward")
+            found[f"settings {part.name} tried while it was fitted, by granted {rule}"] = (
+                len(trials) - 1
+            )
+    return found
 
 
 def _note(folder: Path, stage: str, found: Mapping[str, int]) -> None:

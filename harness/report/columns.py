@@ -244,7 +244,8 @@ def main_columns(comparison: Comparison) -> list[Column]:
         Column(
             "tuning",
             lambda r: line(tuning(r)),
-            "trials its settings were chosen by, and what they optimised",
+            "trials its settings were chosen by, and what they optimised; what a method tries "
+            "while it is fitted is listed below",
         ),
     ]
     return columns

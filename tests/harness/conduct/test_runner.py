@@ -197,6 +197,19 @@ def test_a_fit_is_stored_once_and_shared_by_benchmarks(tiny, tmp_path, fitted):
     assert not (fit / "scratch").exists()
 
 
+def test_what_a_fit_doubts_and_tried_is_noted_in_its_runs(tiny, tmp_path, fitted):
+    """A fit's warnings, and how many settings it tried itself, stand in the notes of every run."""
+    text = Path(fitted).read_text()
+    facts = '{"warnings": ["V knows nothing"], "trials": [{}, {}, {}], "chosen_by": "reward"}'
+    doubtful = Path(fitted).with_name("doubtful.py")
+    doubtful.write_text(text.replace('{"pairs": len(lab.pairs)}', facts))
+    bench(tiny, tmp_path, str(doubtful), benchmarks="hh_rlhf", limit=2)
+    (run,) = runs(tmp_path, "hh_rlhf", "doubtful")
+    notes = store.read_json(run / "notes.json")
+    assert notes["doubtful: V knows nothing"] == 1
+    assert notes["settings doubtful tried while it was fitted, by granted reward"] == 2
+
+
 def test_fields_left_neighbours_and_code_key_a_fit(tiny, tmp_path, fitted):
     """Another strength, another left neighbour or an edited file is another fit."""
     results = tmp_path / "results"

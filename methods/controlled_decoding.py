@@ -58,6 +58,7 @@ from methods._value_head import ValueHead
 from methods._value_training import Scale, doubts
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # lambda, tried on development prompts
+K = 10  # candidate tokens
 HELD = 10  # one training prompt in ten is held out, to judge V
 
 Form = Literal["hidden", "value", "vocabulary"]
@@ -69,7 +70,7 @@ class ControlledDecoding(Method):
     """Chooses tokens, or blocks, by a value of the text so far.
 
     strength       lambda; None is chosen on ``dev`` development prompts (rule=token).
-    k              candidate tokens a step; 0 is the whole vocabulary.
+    k              candidate tokens a step; 0 is the whole vocabulary, None is 10 or all there are.
     greedy         take the best candidate token instead of drawing one.
     width, block   K and M: candidate blocks, and tokens in each (rule=block).
     layers, hidden   size of V on the policy's states; hidden 0 is the model's own width.
@@ -98,7 +99,7 @@ class ControlledDecoding(Method):
     form: Form = "hidden"
     rule: Literal["token", "block"] = "token"
     strength: float | None = None
-    k: int = 10
+    k: int | None = None
     greedy: bool = False
     width: int = 4
     block: int = 16
@@ -112,8 +113,10 @@ class ControlledDecoding(Method):
     dev: int = 64
 
     def __post_init__(self) -> None:
-        least = {"k": 0, "width": 1, "block": 1, "hidden": 0, "epochs": 1, "batch": 1,
+        least = {"width": 1, "block": 1, "hidden": 0, "epochs": 1, "batch": 1,
                  "prompts": 0, "samples": 1, "dev": 1}  # fmt: skip
+        if self.k is not None and self.k < 0:
+            raise PlumblineError(f"controlled_decoding.k is {self.k}; it must be 0 or more")
         for name, floor in least.items():
             if getattr(self, name) < floor:
                 raise PlumblineError(
@@ -239,23 +242,27 @@ class ControlledDecoding(Method):
                 by_state = partial(of_states, value)
                 return Steering(search=Search(self.width, by_state, self.block, reads=True))
             return Steering(search=Search(self.width, partial(of_texts, value), self.block))
-        rule = TokenRule(strength, self.k, self.greedy)
+        rule = TokenRule(strength, self._candidates(kit), self.greedy)
         if isinstance(value, ValueHead):
             return Steering(lookahead=Lookahead(rule, lambda states: value(states.float())))
         return Steering(logits=(guided(rule, value.bonus(kit)),))
 
     def _unguided(self, kit: Kit) -> Steering:
         """Truncate as the rule does, and choose nothing."""
-        if self.rule == "block" or not (self.k or self.greedy):
+        k = self._candidates(kit)
+        if self.rule == "block" or not (k or self.greedy):
             return Steering()
-        rule = TokenRule(0.0, self.k, self.greedy)
+        rule = TokenRule(0.0, k, self.greedy)
         return Steering(logits=(guided(rule),))
+
+    def _candidates(self, kit: Kit) -> int:
+        return min(K, kit.model.vocabulary) if self.k is None else self.k
 
     def _refuse(self, kit: Kit) -> None:
         """Refuse more candidates than there are tokens, and blocks that are never full."""
         budget = kit.sampling.max_new_tokens
         if self.rule == "token":
-            TokenRule(0.0, self.k).fits(kit.model.vocabulary)
+            TokenRule(0.0, self._candidates(kit)).fits(kit.model.vocabulary)
         elif self.block > budget:
             raise PlumblineError(
                 f"controlled_decoding.block is {self.block} tokens and an answer's budget "

@@ -28,6 +28,8 @@ from typing import ClassVar, Literal
 
 from harness.api import Fitted, Kit, Method, Need, PlumblineError, Steering, TokenRule, guided
 
+K = 10  # candidates in the published experiments
+
 
 @dataclass(frozen=True)
 class RewardGuided(Method):
@@ -35,7 +37,7 @@ class RewardGuided(Method):
 
     w     weight of the reward; its unit is nats per unit of reward, so it is this reward
           model's own.
-    k     candidates a step; 0 is the whole vocabulary.
+    k     candidates a step; 0 is the whole vocabulary, None is 10 or what there is.
     rule  how the next token follows from the scores.
     tau   divides the scores of a sampled token, on top of the protocol's temperature.
     """
@@ -52,12 +54,12 @@ class RewardGuided(Method):
     }
 
     w: float = 1.0
-    k: int = 10
+    k: int | None = None
     rule: Literal["sample", "greedy"] = "sample"
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.k < 0:
+        if self.k is not None and self.k < 0:
             raise PlumblineError(f"reward_guided.k is {self.k}; it must be 0 (all tokens) or more")
         if not self.tau > 0:
             raise PlumblineError(f"reward_guided.tau is {self.tau}; it must be above 0")
@@ -65,5 +67,6 @@ class RewardGuided(Method):
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Add the weighted reward to the candidates' log-probabilities."""
         greedy = self.rule == "greedy"
-        rule = TokenRule(self.w, self.k, greedy, self.tau).fits(kit.model.vocabulary)
+        k = min(K, kit.model.vocabulary) if self.k is None else self.k
+        rule = TokenRule(self.w, k, greedy, self.tau).fits(kit.model.vocabulary)
         return Steering(logits=(guided(rule, kit.reward.of_candidates(kit.model)),))

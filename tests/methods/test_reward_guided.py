@@ -276,6 +276,18 @@ def test_more_candidates_than_tokens_are_refused(llama, make_reward):
         steer(RewardGuided(k=4000), llama, make_reward())
 
 
+def test_by_default_there_are_ten_candidates_or_all_there_are(llama, enumerated):
+    """A vocabulary of eight tokens is no error where k was not asked for."""
+    from benchmarks.planted.language import VOCABULARY
+
+    judge = Odd(lambda chat, text: 0.0)
+    (many,) = steer(RewardGuided(w=0.0), llama, judge).logits
+    logits = torch.randn(2, llama.vocabulary, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(many(logits, None)).sum(-1).tolist() == [10, 10]
+    (few,) = steer(RewardGuided(w=0.0), enumerated.model, judge).logits
+    assert torch.isfinite(few(logits[:, : len(VOCABULARY)], None)).all()
+
+
 def test_a_reward_model_with_several_numbers_is_refused(llama, make_reward):
     """What returns a vector is no reward model."""
     from harness.engine.reward import RewardModel

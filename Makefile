@@ -94,11 +94,12 @@ judge: $(READY)  ## JUDGE=name[@openai/model] [RUN= PROTOCOL= URL= AGAINST= PRIC
 	  $(if $(URL),--url '$(URL)') $(if $(AGAINST),--against '$(AGAINST)') $(if $(PRICES),--prices '$(PRICES)') \
 	  $(if $(BATCH),--batch_size '$(BATCH)') $(if $(DEVICE),--device '$(DEVICE)')
 
-import: $(READY)  ## FILES= [PROTOCOL= NAME= REFERENCE= PARTIAL=1]: answers and verdicts of other tools as rows
+import: $(READY)  ## FILES= [PROTOCOL= NAME= REFERENCE= PARTIAL=1 RUN=]: other tools' answers as rows, or verdicts on RUN's
 	@$(if $(FILES),,echo 'error: say which: make import FILES="model_outputs.json annotations.json"' >&2; exit 2)
 	@$(HARNESS) import $(FILES) --output_path '$(RESULTS)' \
 	  $(if $(filter command line environment,$(origin PROTOCOL)),--protocol '$(PROTOCOL)') \
-	  $(if $(NAME),--name '$(NAME)') $(if $(REFERENCE),--reference '$(REFERENCE)') $(if $(PARTIAL),--partial)
+	  $(if $(NAME),--name '$(NAME)') $(if $(REFERENCE),--reference '$(REFERENCE)') $(if $(PARTIAL),--partial) \
+	  $(if $(RUN),--run '$(RUN)')
 
 export: $(READY)  ## RUN= FORMAT=alpaca_eval|fastchat|lm_eval TO= [NAME=]: a run as files of another tool
 	@$(if $(RUN),,echo 'error: say which: make export RUN=results/runs/... FORMAT=alpaca_eval TO=out' >&2; exit 2)

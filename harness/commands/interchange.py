@@ -55,6 +55,16 @@ def import_files(
             "files do not hold them.",
         ),
     ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            "-r",
+            help="Put annotations to the answers of this run instead of making a row: another "
+            "judge's, or people's (annotator `human…`), by which win rates are then corrected. "
+            "`export --format alpaca_eval` writes the answers they are about.",
+        ),
+    ] = None,
     partial: Annotated[
         bool,
         typer.Option("--partial", help="Accept questions without an answer; they are counted."),
@@ -71,6 +81,9 @@ def import_files(
     from harness.interchange.reading import read
     from harness.report.tables import write_tables
 
+    if run is not None:
+        _attach(run, files)
+        return
     results = Store(output_path)
     results.check()
     under = external.terms(results, protocol or None)
@@ -121,6 +134,28 @@ def export_run(
 
 
 # ------------------------------------------------------------------- import
+
+
+def _attach(run: Path, files: list[Path]) -> None:
+    """Put annotations to a run's answers."""
+    from harness.conduct.store import Store
+    from harness.interchange.labels import attach
+    from harness.interchange.reading import read
+    from harness.interchange.stored import read_run
+    from harness.report.tables import write_tables
+
+    stored = read_run(run)
+    for path in files:
+        file = read(path)
+        if file.kind != "annotations":
+            raise PlumblineError(
+                f"--run takes AlpacaEval's annotations; {file.name} is {file.kind}"
+            )
+        column, count = attach(stored, file)
+        print(f"{stored.spec['benchmark']}  {stored.label}  {count} {column}", flush=True)
+    results = Store.of(stored.folder)
+    protocol, terms = str(stored.spec["protocol"]), str(stored.spec["protocol_hash"])
+    print(write_tables(results.root, protocol, terms)[0], flush=True)
 
 
 def _runs(files: list[File], reference: File | None, under: Terms, name: str) -> list[External]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -57,7 +58,7 @@ def external(
     prompts, ids = _prompts(texts, base, asked, outputs or annotations)
     scores, notes = {}, Counter[str]()
     for file, found in zip(annotations, verdicts, strict=True):
-        column = _column(only(_texts(found, "annotator"), "annotator", file.name))
+        column = column_of(only(_texts(found, "annotator"), "annotator", file.name))
         scores[column] = _scores(found, ids)
         notes[UNJUDGED] += len(texts) - len(found)
     files = [*outputs, *annotations, *([reference] if reference else [])]
@@ -94,27 +95,52 @@ def model_outputs(run: Stored, generator: str) -> list[dict[str, Json]]:
 def annotation_rows(
     run: Stored, column: str, generator: str, theirs: Mapping[Key, str], opponent: str
 ) -> list[dict[str, Json]]:
-    """Give ``annotations.json`` of one judge: 1 the opponent won, 2 the run, null no verdict."""
+    """Give ``annotations.json`` of one judge: 1 the opponent won, 2 the run, null no verdict.
+
+    Beside upstream's fields, ``id`` and ``turn`` say which answer it is.
+    """
     scores = run.scores[column]
     rows = []
     for prompt in run.prompts:
-        score = scores.get((prompt.id, 0))
-        if score is None:
-            continue
-        rows.append(
-            {
-                "instruction": prompt.chat.last_user,
-                "output_1": theirs.get((prompt.id, 0), ""),
-                "generator_1": opponent,
-                "output_2": run.answers.get((prompt.id, 0), ""),
-                "generator_2": generator,
-                "dataset": prompt.category or "",
-                "annotator": judge_name(column),
-                "preference": None if score.value is None else 1.0 + score.value,
-                "raw_completion": score.text,
-            }
-        )
+        for turn, question in enumerate((prompt.chat.last_user, *prompt.turns)):
+            key = (prompt.id, turn)
+            score = scores.get(key)
+            if score is None:
+                continue
+            rows.append(
+                {
+                    "instruction": question,
+                    "output_1": theirs.get(key, ""),
+                    "generator_1": opponent,
+                    "output_2": run.answers.get(key, ""),
+                    "generator_2": generator,
+                    "dataset": prompt.category or "",
+                    "annotator": judge_name(column),
+                    "preference": None if score.value is None else 1.0 + score.value,
+                    "raw_completion": score.text,
+                    "id": prompt.id,
+                    "turn": turn,
+                }
+            )
     return rows
+
+
+def column_of(annotator: str) -> str:
+    """Name the judge's column; one of the package's evaluators has its model with it."""
+    try:
+        model = store.plain(alpaca_eval.evaluator(annotator).model)
+    except PlumblineError:
+        return f"win_rate@{store.plain(annotator)}"
+    return f"win_rate@{annotator}@{model}"
+
+
+def score_of(key: Key, share: float, item: Mapping[str, Json]) -> Score:
+    """Make a score of the model's share of an item; NaN is no verdict."""
+    words = item.get("raw_completion") or ""
+    text = words if isinstance(words, str) else json.dumps(words, ensure_ascii=False)
+    if math.isnan(share):
+        return Score(*key, None, "unparsed", text=text)
+    return Score(*key, float(share), "tie" if share == 0.5 else "ok", text=text)
 
 
 def _all(files: Sequence[File]) -> dict[str, Mapping[str, Json]]:
@@ -145,27 +171,12 @@ def _model(outputs: Sequence[File], annotations: Sequence[File]) -> str:
     return (outputs or annotations)[0].path.name.split(".")[0]
 
 
-def _column(annotator: str) -> str:
-    """Name the judge's column; one of the package's evaluators has its model with it."""
-    try:
-        model = store.plain(alpaca_eval.evaluator(annotator).model)
-    except PlumblineError:
-        return f"win_rate@{store.plain(annotator)}"
-    return f"win_rate@{annotator}@{model}"
-
-
 def _scores(rows: Mapping[str, Mapping[str, Json]], ids: Mapping[str, str]) -> list[Score]:
-    found = []
     values = shares([item.get("preference") for item in rows.values()])
-    for (instruction, item), share in zip(rows.items(), values, strict=True):
-        words = item.get("raw_completion") or ""
-        text = words if isinstance(words, str) else json.dumps(words, ensure_ascii=False)
-        if share != share:
-            found.append(Score(ids[instruction], 0, None, "unparsed", text=text))
-        else:
-            kind = "tie" if share == 0.5 else "ok"
-            found.append(Score(ids[instruction], 0, float(share), kind, text=text))  # type: ignore[arg-type]
-    return found
+    return [
+        score_of((ids[instruction], 0), float(share), item)
+        for (instruction, item), share in zip(rows.items(), values, strict=True)
+    ]
 
 
 def _prompts(

@@ -1,4 +1,8 @@
-"""Seeded faults: a buggy method often still gains, so a method's own tests must notice the bug."""
+"""Seeded faults: a buggy method often still gains, so a method's own tests must notice the bug.
+
+A patch may open with "Noticed by: file.py::test", which is then run first; the others are run
+only where it passes.
+"""
 
 import json
 import os
@@ -46,6 +50,8 @@ def plant(folder, tests, patch=None):
     for file in (*tests, *HERE.glob("conftest.py")):
         shutil.copy(file, folder / "tests" / "methods")
     if patch:
+        if named := re.match(r"Noticed by: (\S+)", patch.read_text("utf-8")):
+            (folder / "first.txt").write_text(f"tests/methods/{named[1]}", encoding="utf-8")
         done = subprocess.run(
             ["git", "apply", "--recount", "-C1", str(patch)],
             cwd=folder,

@@ -99,6 +99,13 @@ def test_lambda_is_no_difference_at_0_and_regression_at_1():
     assert float(nearly) == pytest.approx(float(plain))
 
 
+def test_returns_are_not_pulled_down():
+    """Half a return is the next value, and it is held still: V(o_0) moves, V(o_1) for r alone."""
+    values = torch.tensor([1.0, 3.0], requires_grad=True)
+    td_loss(values, answers(2), torch.tensor([0.0]), "last", "stopgrad", 0.5).backward()
+    assert values.grad.tolist() == [-1.0, 6.0]
+
+
 def test_the_bootstrap_is_not_pulled_down():
     """With a stopped gradient V(o_t) moves to V(o_{t+1}), never the other way round."""
     batch, rewards = answers(2), torch.tensor([0.0])

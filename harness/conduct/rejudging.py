@@ -20,6 +20,8 @@ from harness.ledger import Ledger
 from harness.records import Json, Prompt
 
 REFERENCE = "unsteered"
+EXTERNAL = "external"  # the terms of imported runs, which no protocol file stands for:
+ANY = "testbed"  # any will do for them, since their judge is named whole (`judge@…`)
 SAME = ("seed", "limit", "items", "sampling")  # what a run shares with the one it is compared with
 
 
@@ -61,7 +63,8 @@ def protocol_of(folders: Sequence[Path], given: str) -> Path:
     names = {str(store.read_json(folder / "spec.json")["protocol"]) for folder in folders}
     if not given and len(names) > 1:
         raise PlumblineError(f"the runs are of several protocols ({', '.join(sorted(names))})")
-    return plugins.protocol_file(given or names.pop())
+    own = given or names.pop()
+    return plugins.protocol_file(ANY if own == EXTERNAL else own)
 
 
 def runs_under(place: Path) -> list[Path]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from harness import __version__
 from harness.conduct import plugins, store
 from harness.conduct.protocol import load
+from harness.conduct.rejudging import EXTERNAL as ALONE
 from harness.conduct.rejudging import prompts_of
 from harness.errors import PlumblineError
 from harness.interchange.reading import named
 from harness.records import Json, Prompt, Response, Score
 
-ALONE = "external"  # the protocol of runs that were made under none of ours
 ABOUT = "Answers imported from files of other tools: nothing here says how they were made."
 UNANSWERED = "questions without an answer in the imported file"
 Key = tuple[str, int]

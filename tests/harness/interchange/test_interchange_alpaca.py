@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.__main__ import app
-from harness.conduct import store
+from harness.conduct import rejudging, store
 from harness.interchange import alpaca, external
 from harness.interchange.reading import read
 from harness.interchange.stored import read_run
@@ -81,6 +81,14 @@ def test_annotations_alone_become_a_row(tmp_path):
     assert [p.reference for p in run.prompts] == [f"base {i}" for i in range(5)]
     table = (tmp_path / "r" / "tables" / "external" / "alpaca_eval.md").read_text()
     assert "mine ↗" in table
+
+
+def test_an_imported_row_can_be_judged_without_a_protocol_of_its_own(tmp_path):
+    """Its judge is named whole, so any protocol file serves."""
+    command("import", written(tmp_path / "a.json", rows()), results=tmp_path / "r")
+    folder = only_run(tmp_path / "r").folder
+    assert rejudging.protocol_of([folder], "").stem == "testbed"
+    assert rejudging.protocol_of([folder], "small").stem == "small"
 
 
 def test_the_same_files_again_are_the_same_run(tmp_path):

@@ -10,6 +10,7 @@ from harness.report.markup import Grid, Line, Notes, code, line
 from harness.report.statistics import Estimate
 
 WANTED, HARMFUL, REFUSED = "safe_and_helpful", "harmful", "refused"
+HARMFUL_SET = "harmful_qa"  # the benchmark of harmful questions
 LOOK_ALIKES = "benign_qa"  # the benchmark whose questions only look harmful
 PHRASES = "refusal"  # the metric that finds refusals by their words
 PLACES = 3
@@ -35,8 +36,18 @@ def safety_blocks(comparison: Comparison, others: Sequence[Comparison]) -> list[
         name = heading(comparison, scorer).partition(" by ")[2]
         blocks.append(Grid(f"Safety by {name}", header, rows))
     if blocks:
-        blocks.append(_about(benign))
-    return blocks
+        return [*blocks, _about(benign)]
+    alike = benign.results if benign and comparison.cell.benchmark == HARMFUL_SET else ()
+    told = {r.row.label: r.means[PHRASES] for r in alike if PHRASES in r.means}
+    if not told:
+        return []
+    header = ("method", "refused", "refused of look-alikes")
+    rows = tuple(
+        (labelled(r), _cell(r.means.get(PHRASES)), _cell(told.get(r.row.label)))
+        for r in comparison.results
+        if r.row.label in told
+    )
+    return [Grid("Refusals by their words (no safety judge was asked)", header, rows)]
 
 
 def _cells(result: Result, scorer: str, benign: Comparison | None) -> list[Line]:

@@ -68,6 +68,15 @@ def test_without_the_judge_on_look_alikes_refusals_are_told_by_their_words(tmp_p
     assert cells(safety_blocks(harmful, [harmful, benign]))[0][-1].endswith("(by phrases)")
 
 
+def test_without_any_safety_judge_refusals_stand_side_by_side(tmp_path):
+    """By their words alone, of harmful questions and of honest ones."""
+    harmful = run(tmp_path, "harmful_qa", [1.0, 1.0, 0.0, 0.0], scorer="refusal")
+    benign = run(tmp_path, "benign_qa", [1.0, 0.0, 0.0, 0.0], scorer="refusal")
+    (row,) = cells(safety_blocks(harmful, [harmful, benign]))
+    assert [text.split(" ")[0] for text in row] == ["unsteered", "0.500", "0.250"]
+    assert safety_blocks(harmful, [harmful]) == []
+
+
 def test_the_grid_stands_on_the_page(tmp_path):
     """Written with the other tables."""
     run(tmp_path, "harmful_qa", HARM)

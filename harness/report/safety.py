@@ -41,13 +41,17 @@ def safety_blocks(comparison: Comparison, others: Sequence[Comparison]) -> list[
     told = {r.row.label: r.means[PHRASES] for r in alike if PHRASES in r.means}
     if not told:
         return []
-    header = ("method", "refused", "refused of look-alikes")
-    rows = tuple(
-        (labelled(r), _cell(r.means.get(PHRASES)), _cell(told.get(r.row.label)))
-        for r in comparison.results
-        if r.row.label in told
-    )
-    return [Grid("Refusals by their words (no safety judge was asked)", header, rows)]
+    return [
+        Grid(
+            "Refusals by their words (no safety judge was asked)",
+            ("method", "refused", "refused of look-alikes"),
+            tuple(
+                (labelled(r), _cell(r.means.get(PHRASES)), _cell(told.get(r.row.label)))
+                for r in comparison.results
+                if r.row.label in told
+            ),
+        )
+    ]
 
 
 def _cells(result: Result, scorer: str, benign: Comparison | None) -> list[Line]:

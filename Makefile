@@ -25,7 +25,10 @@ B ?=
 FILES ?=
 REFERENCE ?=
 PARTIAL ?=
+FRACTIONS ?=
 FORMAT ?= alpaca_eval
+OVER ?=
+PAIRS ?=
 TO ?=
 RESULTS ?= results
 
@@ -37,7 +40,7 @@ READY := $(VENV)/.ready
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench tax list tables compare calibrate import export check new-method test perf lint clean
+.PHONY: help bench tax curve sweep list tables compare calibrate import export check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -67,6 +70,22 @@ tax: $(READY)  ## METHOD= TASKS= [PROTOCOL= INCLUDE= SHOTS= CHAT=1|0 LIMIT= SET=
 	@$(HARNESS) tax --method '$(METHOD)' --tasks '$(TASKS)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(INCLUDE),--include_path '$(INCLUDE)') $(if $(SHOTS),--num_fewshot '$(SHOTS)') \
 	  $(if $(filter 1 yes true,$(CHAT)),--chat) $(if $(filter 0 no false,$(CHAT)),--plain) \
+	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
+	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
+	  $(if $(DEVICE),--device '$(DEVICE)')
+
+curve: $(READY)  ## METHOD= [FRACTIONS=0.01,0.05,0.1,0.25,1 PROTOCOL= BENCH= LIMIT= SET=]: what do more pairs bring?
+	@$(if $(METHOD),,echo 'error: say which: make curve METHOD=dpo,static_editing FRACTIONS=0.05,0.25,1' >&2; exit 2)
+	@$(HARNESS) curve --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(FRACTIONS),--fractions '$(FRACTIONS)') \
+	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
+	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
+	  $(if $(DEVICE),--device '$(DEVICE)')
+
+sweep: $(READY)  ## METHOD= [OVER=field=0,1,2 PROTOCOL= BENCH= LIMIT= SET= PAIRS=]: a method at every strength, at equal KL
+	@$(if $(METHOD),,echo 'error: say which: make sweep METHOD=reward_guided OVER=w=0,0.5,1,2,4' >&2; exit 2)
+	@$(HARNESS) sweep --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(OVER),--over '$(OVER)') $(if $(PAIRS),--pairs '$(PAIRS)') \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)')

@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from harness.commands.curve import curve
 from harness.commands.interchange import export_run, import_files
 from harness.commands.judge import judge
+from harness.commands.sweep import sweep
 from harness.commands.tax import tax
 from harness.errors import PlumblineError
 
@@ -306,6 +308,8 @@ def new_method(
 
 app.command()(guarded(judge))
 app.command()(guarded(tax))
+app.command()(guarded(sweep))
+app.command()(guarded(curve))
 app.command("import")(guarded(import_files))
 app.command("export")(guarded(export_run))
 

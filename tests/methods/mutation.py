@@ -15,7 +15,6 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-
 NOTICED = 1  # pytest's word for a test that failed
 
 

@@ -55,7 +55,8 @@ def role(kit: Kit, name: str, method: str) -> LogP:
     count = other.role if other is not policy else f"{method} policy"
     return network(
         kit,
-        other.net,
+        other.net.base_model,
+        other.net.get_output_embeddings(),
         other.encode,
         lambda tokens: other.ledger.count(count, tokens),
         other.context,
@@ -65,19 +66,19 @@ def role(kit: Kit, name: str, method: str) -> LogP:
 
 def network(
     kit: Kit,
-    net: Any,
+    body: Any,
+    head: Any,
     opened: Callable[[Chat], Sequence[int]],
     count: Callable[[int], None],
     context: int,
     name: str,
 ) -> LogP:
-    """Read a causal LM beside the policy.
+    """Read a causal LM, in two parts, beside the policy.
 
     opened   conversation -> the ids before the answer.
     context  tokens it can read; an answer that may not fit is refused before it is begun.
     """
-    reader, size = Companion(net.base_model, opened, count), kit.model.vocabulary
-    head = net.get_output_embeddings()
+    reader, size = Companion(body, opened, count), kit.model.vocabulary
 
     def log_p(step: Step) -> Tensor:
         rows = step.rows

@@ -167,7 +167,8 @@ def exponent(at: Array, values: Array) -> Array:
     x = np.log(at) - np.log(at).mean()
     with np.errstate(divide="ignore"):
         y = np.log(np.abs(values))
-    return (x @ (y - y.mean(0))) / (x @ x)
+    slope: Array = (x @ (y - y.mean(0))) / (x @ x)
+    return slope
 
 
 def best_form(c: Array, values: Array) -> str:

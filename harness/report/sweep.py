@@ -201,13 +201,13 @@ def sentences(found: Sweep) -> list[str]:
                 f"against {best.scores['gold'].value:.3f}"
             )
     if found.law is not None:
-        one = found.law
-        sides = "both sides of 0" if one.two_sided else "one side of 0"
+        fitted = found.law
+        sides = "both sides of 0" if fitted.two_sided else "one side of 0"
         lines.append(
-            f"law {'holds' if one.holds else 'not confirmed'} up to {one.window:g} "
-            f"({one.points} strengths, {sides}): n_A {one.n_a}, n_H {one.n_h}, "
-            f"a1 {one.slope}, h2 {one.curvature}; least left-out error: A {one.best_a}, "
-            f"H {one.best_h}"
+            f"law {'holds' if fitted.holds else 'not confirmed'} up to {fitted.window:g} "
+            f"({fitted.points} strengths, {sides}): n_A {fitted.n_a}, n_H {fitted.n_h}, "
+            f"a1 {fitted.slope}, h2 {fitted.curvature}; least left-out error: A {fitted.best_a}, "
+            f"H {fitted.best_h}"
         )
     elif found.why:
         lines.append(f"no law is fitted: {found.why}")

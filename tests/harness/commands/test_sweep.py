@@ -49,7 +49,7 @@ def test_values_are_given_in_words():
         (("-m", "nosuch"), "unknown method 'nosuch'"),
         (("-m", "reward_guided,best_of_n"), "a sweep takes one row other than unsteered"),
         (("-m", "unsteered"), "there are 0"),
-        (("-m", "prompting"), "prompting names no strength of its own"),
+        (("-m", "always_refuse"), "always_refuse names no strength of its own"),
         (("-m", "reward_guided", "--over", "v=1,2,3"), "has no field 'v'"),
         (("-m", "reward_guided", "--over", "w=1,x,3"), "are not values of reward_guided.w"),
         (("-m", "reward_guided", "--over", "rule=sample,greedy"), "is no number"),

@@ -1,0 +1,119 @@
+"""GenARM: a language model whose log-probability is a reward guides every token.
+
+    r(x, y) = sum_t log pi_r(y_t | x, y_<t)
+    log pi(z|s) = log p(z|s) + alpha log pi_r(z|s) - log Z             alpha = 1 / beta
+
+Xu et al. 2024, "GenARM: Reward Guided Generation with Autoregressive Reward Model for
+Test-time Alignment", arXiv 2410.08193 (ICLR 2025).
+
+pi_r is trained on preference pairs by -log s(beta_r (log pi_r(y+) - log pi_r(y-))): DPO's loss
+without a reference, from the policy on, with low-rank adapters (methods/_arm.py).  It gives all
+next tokens their reward in one reading, so a token costs one token of each model.
+
+The published decoder divides by the sum of weights and undoes it by a temperature of
+1 / (1 + alpha); the plain sum at temperature 1 is the same.  pi_r reads the user's words and
+the answer, never a method's additions.  methods/cards/genarm.md has the list.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from harness.api import Fitted, Kit, Lab, Method, Need, PlumblineError, Steering, Step
+from methods import _beside
+from methods._adapters import adapters_of
+from methods._arm import Adapted, Recipe, train
+from methods._preference_rows import usable
+
+
+@dataclass(frozen=True)
+class GenArm(Method):
+    """Adds ``alpha`` times the log-probabilities of a model trained on the pairs.
+
+    beta           of the training loss (the paper's beta_r).
+    rank, lora     size of the adapters, and their alpha: the change is lora / rank times B A.
+    batch          pairs a step, pushed ``together`` at a time.
+    max_length     of prompt and answer; longer pairs are left out and counted; 0: what fits.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"pairs", "gradients"})
+    search_space: ClassVar[Mapping[str, Sequence[object]]] = {
+        "alpha": (0.25, 0.5, 1.0, 2.0),
+        "beta": (0.05, 0.1),
+    }
+    neutral: ClassVar[Mapping[str, object] | None] = {"alpha": 0.0}
+
+    alpha: float = 1.0
+    beta: float = 0.05
+    learning_rate: float = 5e-4
+    rank: int = 8
+    lora: int = 16
+    epochs: int = 1
+    batch: int = 32
+    together: int = 8
+    max_length: int = 0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.alpha):
+            raise PlumblineError(f"genarm.alpha is {self.alpha}; it must be a finite number")
+        for name in ("beta", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise PlumblineError(f"genarm.{name} is {getattr(self, name)}; it must be above 0")
+        for name, least in {"rank": 1, "lora": 1, "epochs": 1, "batch": 1, "together": 1,
+                            "max_length": 0}.items():  # fmt: skip
+            if getattr(self, name) < least:
+                raise PlumblineError(
+                    f"genarm.{name} is {getattr(self, name)}; it must be {least} or more"
+                )
+
+    def fit(self, lab: Lab) -> Fitted:
+        """Train pi_r; at alpha = 0 there is nothing to train."""
+        if not self.alpha:
+            return Fitted()
+        lone = lab.after(
+            Steering()
+        )  # pi_r reads the user's words, whatever the left neighbours say
+        assert isinstance(lone, Lab)
+        rows, dropped = usable(lone, self.max_length, "genarm")
+        recipe = Recipe(self.beta, self.learning_rate, self.rank, self.lora, self.epochs,
+                        self.batch, self.together, lab.seed)  # fmt: skip
+        tensors, losses = train(lone, rows, recipe)
+        facts = {
+            "pairs": len(rows),
+            "left_out": dropped,
+            "steps": len(losses),
+            "first_loss": round(losses[0], 5),
+            "last_loss": round(sum(losses[-8:]) / len(losses[-8:]), 5),
+        }
+        return Fitted(tensors, facts)
+
+    def steer(self, kit: Kit, fitted: Fitted) -> Steering:
+        """Add pi_r to every next-token distribution."""
+        if not self.alpha:
+            return Steering()
+        model = kit.model
+        if not model.masks_4d:
+            raise PlumblineError(
+                f"genarm: {model.name} has layers that do not attend to all earlier tokens, or no "
+                "sdpa attention, so it cannot be read beside itself"
+            )
+        adapters = adapters_of(fitted.tensors, self.lora / self.rank, model.device)
+        log_r = _beside.network(
+            kit,
+            Adapted(model.net, adapters),
+            model.net.get_output_embeddings(),
+            model.encode,
+            lambda tokens: model.ledger.count("arm", tokens),
+            model.context,
+            f"{model.name} (reward)",
+        )
+
+        def edit(logits: Tensor, step: Step) -> Tensor:
+            return logits.log_softmax(-1) + self.alpha * log_r(step)
+
+        return Steering(logits=(edit,))

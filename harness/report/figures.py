@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -82,23 +83,26 @@ def _draw_forest(comparisons: Sequence[Comparison], stem: Path) -> list[Path]:
         alone = len(comparisons) == 1
         width = 7.2 if alone else 2.2 + 2.3 * len(comparisons)
         ticks = [folded(legible(_marked(labels[name]))) for name in names]
-        row = 0.16 + 0.16 * max(tick.count("\n") + 1 for tick in ticks)
-        figure = Figure(figsize=(width, 1.25 + row * len(names)), layout="constrained")
+        inches = [0.17 + 0.15 * (tick.count("\n") + 1) for tick in ticks]
+        ends = list(accumulate(inches))
+        heights = [end - own / 2 for end, own in zip(ends, inches, strict=True)]
+        rows = dict(zip(names, heights, strict=True))
+        figure = Figure(figsize=(width, 1.25 + ends[-1]), layout="constrained")
         panels = figure.subplots(1, len(comparisons), sharey=True, squeeze=False)[0]
         for number, (panel, comparison) in enumerate(zip(panels, comparisons, strict=True)):
-            _panel(panel, comparison, names, with_text=alone)
+            _panel(panel, comparison, rows, with_text=alone)
             if number == 0:
-                panel.set_yticks(range(len(names)), ticks)
-                panel.set_ylim(len(names) - 0.4, -0.6)
+                panel.set_yticks(heights, ticks)
+                panel.set_ylim(ends[-1] + 0.03, -0.03)
         return save(figure, stem)
 
 
-def _panel(panel: Any, comparison: Comparison, names: Sequence[str], with_text: bool) -> None:
+def _panel(panel: Any, comparison: Comparison, rows: Mapping[str, float], with_text: bool) -> None:
     results = {r.row.label: r for r in comparison.results}
     known = [r.joint for r in results.values() if r.joint and not r.why]
     places = decimals(known)
     panel.axvline(0, color=INK, linewidth=0.8)
-    for y, name in enumerate(names):
+    for name, y in rows.items():
         result = results.get(name)
         if result is None or result.joint is None or result.why:
             panel.annotate(

@@ -11,6 +11,7 @@ a mere change of taste leaves it as it is; what it loses is the model's grip on 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def plan(order: runner.Order, over: str = "") -> Plan:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _known(method: Any, field: str) -> list[Any]:
@@ -100,7 +101,9 @@ def _read(name: str, field: str, written: str, method: Any) -> list[Any]:
             f"OVER: {written!r} are not values of {name}.{field}, {coerce.accepted(hint)}"
         ) from None
     if not all(map(_number, found)):
-        raise PlumblineError(f"{name}.{field} is no number, so it is no strength to sweep")
+        raise PlumblineError(
+            f"OVER: {written!r} are not all finite numbers, so {name}.{field} cannot be swept"
+        )
     return sorted(found)
 
 

@@ -52,9 +52,9 @@ def test_values_are_given_in_words():
         (("-m", "always_refuse"), "always_refuse names no strength of its own"),
         (("-m", "reward_guided", "--over", "v=1,2,3"), "has no field 'v'"),
         (("-m", "reward_guided", "--over", "w=1,x,3"), "are not values of reward_guided.w"),
-        (("-m", "reward_guided", "--over", "rule=sample,greedy"), "is no number"),
+        (("-m", "reward_guided", "--over", "rule=sample,greedy"), "are not all finite numbers"),
         (("-m", "reward_guided", "--over", "w=1,2"), "needs three values or more"),
-        (("-m", "reward_guided", "--over", "w=0,1,inf"), "not values"),
+        (("-m", "reward_guided", "--over", "w=0,1,inf"), "are not"),
     ],
 )
 def test_a_mistake_is_one_line(words, said, tmp_path):

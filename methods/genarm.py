@@ -25,9 +25,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from harness.api import Fitted, Kit, Lab, Method, Need, PlumblineError, Steering, Step
-from methods import _beside
 from methods._adapters import adapters_of
 from methods._arm import Adapted, Recipe, train
+from methods._beside import network
 from methods._preference_rows import usable
 
 
@@ -103,7 +103,7 @@ class GenArm(Method):
                 "sdpa attention, so it cannot be read beside itself"
             )
         adapters = adapters_of(fitted.tensors, self.lora / self.rank, model.device)
-        log_r = _beside.network(
+        log_r = network(
             kit,
             Adapted(model.net, adapters),
             model.net.get_output_embeddings(),

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from harness.api import Fitted, Kit, Method, Need, PlumblineError, Steering, Step
-from methods import _beside
+from methods._beside import role
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ProxyTuning(Method):
         """Edit every next-token distribution."""
         floor = math.log(self.plausible) if self.plausible else -math.inf
         roles = ((self.expert, self.alpha), (self.anti, -self.alpha)) if self.alpha else ()
-        parts = [(_beside.role(kit, name, "proxy_tuning"), c) for name, c in roles if name]
+        parts = [(role(kit, name, "proxy_tuning"), c) for name, c in roles if name]
 
         def edit(logits: Tensor, step: Step) -> Tensor:
             log_p = logits.log_softmax(-1)

@@ -246,11 +246,11 @@ def _records(found: Learning) -> list[dict[str, object]]:
                         "metric": metric,
                         "method": name,
                         "row": points.labels[i],
-                        "pairs": points.pairs[i] if points.pairs else None,
+                        "pairs": points.pairs[i] if points.pairs else "",
                         "value": estimate.value,
                         "low": estimate.low,
                         "high": estimate.high,
-                        "unsteered": base.value if base else None,
+                        "unsteered": base.value if base else "",
                         "n": estimate.n,
                     }
                 )

@@ -306,13 +306,8 @@ def _draw(found: Sweep, stem: Path) -> list[Path]:
 
 def _line(panel: Any, x: Sequence[float], found: Sweep, metric: str, what: str) -> None:
     estimates = [p.scores[metric] for p in found.points]
-    order = np.argsort(x) if what.startswith("KL") else np.arange(len(x))
-    at = [x[i] for i in order]
-    panel.plot(at, [estimates[i].value for i in order], "o-", color="C0", markersize=3.5)
-    panel.fill_between(
-        at, [estimates[i].low for i in order], [estimates[i].high for i in order],
-        color="C0", alpha=0.18, lw=0,
-    )  # fmt: skip
+    panel.plot(x, [e.value for e in estimates], "o-", color="C0", markersize=3.5)
+    panel.vlines(x, [e.low for e in estimates], [e.high for e in estimates], color="C0", alpha=0.4)
     for point, place, estimate in zip(found.points, x, estimates, strict=True):
         if not math.isnan(place):
             panel.annotate(f"{point.strength:g}", (place, estimate.value), fontsize=6.5,

@@ -52,7 +52,7 @@ help:  ## this text
 	@echo '  make bench METHOD=all                      every method there is'
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
-	  sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+	  sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | awk -F'\t' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo
 	@echo 'The first call makes $(VENV) (Python 3.11 or newer; PYTHON=python3.12 picks one); the'
 	@echo 'first run of the default protocol builds its world, a few minutes, once a machine.'

@@ -74,7 +74,7 @@ Edit = Callable[[Tensor, Step], Tensor]
 Place = dict[Site, Tensor]  # one way to edit: which vector is added where
 
 STRENGTHS: dict[Scale, tuple[float, ...]] = {
-    "norm": (0.5, 1.0, 2.0, 4.0, 8.0),
+    "norm": (0.5, 1.0, 2.0, 4.0),
     "absolute": (1.0, 2.0, 4.0, 8.0),
     "state": (0.05, 0.1, 0.2, 0.4),
     "sigma": (1.0, 2.0, 5.0, 15.0),

@@ -187,56 +187,55 @@ class PairwiseScorer(JudgeScorer[Pairwise]):
         return Score(*item.key, value, "tie" if set(wins) == {0.5} else "ok", parts, text)
 
 
-class SingleScorer(JudgeScorer[Single]):
+S = TypeVar("S", bound=Single | Labelled)
+
+
+class AloneScorer(JudgeScorer[S]):
+    """A judge of single answers: one question and one reply for each response."""
+
+    def __init__(self, instruments: Instruments, name: str, judge: S) -> None:
+        super().__init__(instruments, name, judge)
+        self.measure = judge.measure
+
+    def score(
+        self, answered: Sequence[Answered], reference: Mapping[tuple[str, int], str]
+    ) -> Sequence[Score]:
+        """Ask the judge about every response."""
+        replies = self.replies([self.judge.ask(alone(item)) for item in answered])
+        return [self._observe(item, r) for item, r in zip(answered, replies, strict=True)]
+
+    def _observe(self, item: Answered, reply: Reply) -> Score:
+        text = _words([reply])
+        found = self.judge.parse(reply.text) if reply.outcome == "ok" else None
+        return _unread(item, reply, text) if found is None else self._read(item, found, text)
+
+    @abstractmethod
+    def _read(self, item: Answered, found: Any, text: str) -> Score:
+        """Make a score of what the judge was understood to say."""
+
+
+class SingleScorer(AloneScorer[Single]):
     """The grade of each response, as one judge gives it."""
 
     about = "a judge's grade"
 
-    def __init__(self, instruments: Instruments, name: str, judge: Single) -> None:
-        super().__init__(instruments, name, judge)
-        self.measure = judge.measure
-
-    def score(
-        self, answered: Sequence[Answered], reference: Mapping[tuple[str, int], str]
-    ) -> Sequence[Score]:
-        """Ask the judge about every response."""
-        replies = self.replies([self.judge.ask(alone(item)) for item in answered])
-        return [self._observe(item, r) for item, r in zip(answered, replies, strict=True)]
-
-    def _observe(self, item: Answered, reply: Reply) -> Score:
-        grade = self.judge.parse(reply.text) if reply.outcome == "ok" else None
-        if grade is None:
-            return _unread(item, reply, _words([reply]))
-        return Score(*item.key, float(grade), text=_words([reply]))
+    def _read(self, item: Answered, found: Any, text: str) -> Score:
+        return Score(*item.key, float(found), text=text)
 
 
-class LabelledScorer(JudgeScorer[Labelled]):
+class LabelledScorer(AloneScorer[Labelled]):
     """1 where a response falls under the label that is wanted; every label is a sub-score."""
 
     about = "the share of answers under the label that is wanted"
 
-    def __init__(self, instruments: Instruments, name: str, judge: Labelled) -> None:
-        super().__init__(instruments, name, judge)
-        self.measure = judge.measure
-
-    def score(
-        self, answered: Sequence[Answered], reference: Mapping[tuple[str, int], str]
-    ) -> Sequence[Score]:
-        """Ask the judge about every response."""
-        replies = self.replies([self.judge.ask(alone(item)) for item in answered])
-        return [self._observe(item, r) for item, r in zip(answered, replies, strict=True)]
-
-    def _observe(self, item: Answered, reply: Reply) -> Score:
-        found = self.judge.parse(reply.text) if reply.outcome == "ok" else None
-        if found is None:
-            return _unread(item, reply, _words([reply]))
+    def _read(self, item: Answered, found: Any, text: str) -> Score:
         if found not in self.judge.labels:
             raise PlumblineError(
                 f"judge {self.name} gave the label {found!r}; "
                 f"its labels are {', '.join(self.judge.labels)}"
             )
         parts = {label: float(label == found) for label in self.judge.labels}
-        return Score(*item.key, self.judge.labels[found], "ok", parts, _words([reply]))
+        return Score(*item.key, self.judge.labels[found], "ok", parts, text)
 
 
 def judge_scorer(instruments: Instruments, name: str, judge: Judge) -> JudgeScorer[Any]:

@@ -87,6 +87,24 @@ class Ledger:
         )
 
 
+class Metered:
+    """Whatever counts what it spends on a ledger of its own.
+
+    ledger  where it counts now.
+    """
+
+    ledger: Ledger
+
+    @contextmanager
+    def metered(self, ledger: Ledger) -> Iterator[Ledger]:
+        """Count what is spent inside the block on ``ledger`` instead."""
+        before, self.ledger = self.ledger, ledger
+        try:
+            yield ledger
+        finally:
+            self.ledger = before
+
+
 def peak_memory() -> int:
     """Give the largest memory this process has held, in bytes (on the GPU, where one is used)."""
     import sys

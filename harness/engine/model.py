@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from harness.chat import Chat, Message, Template, plain_template
 from harness.engine.cache import new_cache, uniform
 from harness.errors import PlumblineError
-from harness.ledger import Ledger
+from harness.ledger import Ledger, Metered
 from harness.records import Json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -156,7 +155,7 @@ def fold_system(chat: Chat) -> Chat:
     return Chat(tuple(rest))
 
 
-class Model:
+class Model(Metered):
     """A frozen causal LM with its tokenizer and its one chat template.
 
     role     the name its tokens are counted under.
@@ -259,15 +258,6 @@ class Model:
         }
 
     # --------------------------------------------------------------- forward
-
-    @contextmanager
-    def metered(self, ledger: Ledger) -> Iterator[Ledger]:
-        """Count what is spent inside the block on ``ledger`` instead."""
-        before, self.ledger = self.ledger, ledger
-        try:
-            yield ledger
-        finally:
-            self.ledger = before
 
     def new_cache(self) -> Any:
         """Make an empty key-value cache for this model."""

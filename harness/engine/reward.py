@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,11 +29,11 @@ from harness.engine.prefixes import (
 )
 from harness.engine.rows import Rows
 from harness.errors import PlumblineError
-from harness.ledger import Ledger
+from harness.ledger import Ledger, Metered
 from harness.records import Json
 
 
-class RewardModel:
+class RewardModel(Metered):
     """Any sequence classifier with one output, batched and sorted by length.
 
     It renders the user's conversation in its own template: a method's prompt
@@ -195,15 +194,6 @@ class RewardModel:
         out = self.net(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
         scores: list[float] = out.logits.float().squeeze(-1).cpu().tolist()
         return scores
-
-    @contextmanager
-    def metered(self, ledger: Ledger) -> Iterator[Ledger]:
-        """Count what is spent inside the block on ``ledger`` instead."""
-        before, self.ledger = self.ledger, ledger
-        try:
-            yield ledger
-        finally:
-            self.ledger = before
 
     def facts(self) -> dict[str, Json]:
         """Give what a record needs to say about the model."""

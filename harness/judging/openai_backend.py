@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl
@@ -23,7 +22,7 @@ from harness.chat import Chat
 from harness.contracts.backends import Arrived, ChatBackend, Reply
 from harness.errors import PlumblineError
 from harness.judging.endpoint import Endpoint
-from harness.ledger import Ledger
+from harness.ledger import Ledger, Metered
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -64,7 +63,7 @@ class Prices:
         return (reply.tokens_in * self.tokens_in + reply.tokens_out * self.tokens_out) / 1e6
 
 
-class OpenAIBackend(ChatBackend):
+class OpenAIBackend(Metered, ChatBackend):
     """A model behind an endpoint.
 
     concurrency  requests in flight; a reply is handed over before the next request.
@@ -93,15 +92,6 @@ class OpenAIBackend(ChatBackend):
         self._worked = False
         self._lost = 0  # questions given up since one was answered
         self._not_before = 0.0
-
-    @contextmanager
-    def metered(self, ledger: Ledger) -> Iterator[Ledger]:
-        """Count what is spent inside the block on ``ledger``."""
-        before, self.ledger = self.ledger, ledger
-        try:
-            yield ledger
-        finally:
-            self.ledger = before
 
     def ask(
         self,

@@ -127,11 +127,12 @@ def run(
     )
     stem = results.root / "sweeps" / setting.terms / store.plain(wanted.method)[:80]
     stem = stem.with_name(f"{stem.name}.{wanted.knob}")
+    told = runner.Lazy(lambda: training(setting))
     written: list[Path] = []
     for benchmark in order.benchmarks:
         try:
             cell = read_cell(results.root / "runs" / setting.terms / benchmark)
-            readings, why = _readings(wanted, setting, benchmark, results, pairs)
+            readings, why = _readings(wanted, setting, benchmark, results, told(), pairs)
             found = sweep.sweep(cell, wanted.knob, wanted.points, readings)
         except PlumblineError as error:
             outcome.failures.append(str(error))
@@ -143,12 +144,16 @@ def run(
 
 
 def _readings(
-    wanted: Plan, setting: Setting, benchmark: str, results: store.Store, count: int
+    wanted: Plan,
+    setting: Setting,
+    benchmark: str,
+    results: store.Store,
+    told: Training,
+    count: int,
 ) -> tuple[Readings | None, str]:
     """Read development pairs under every point; say why not where it cannot be done."""
     from harness.engine.density import NoDensity
 
-    told = training(setting)
     chosen = told.dev[:count]
     if not chosen:
         return None, "the protocol has no development pairs"

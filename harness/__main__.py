@@ -14,6 +14,7 @@ from rich.console import Console
 from harness.commands.curve import curve
 from harness.commands.interchange import export_run, import_files
 from harness.commands.judge import judge
+from harness.commands.options import Device, Output, Terms, ended, said
 from harness.commands.sweep import sweep
 from harness.commands.tax import tax
 from harness.errors import PlumblineError
@@ -29,20 +30,6 @@ app = typer.Typer(
     "`python -m harness bench --method prompting,best_of_n`. The first run builds the testbed "
     "(a few minutes, once a machine); the path of the table is printed last.",
 )
-
-Output = Annotated[
-    Path,
-    typer.Option(
-        "--output_path",
-        "--output-path",
-        help="Results folder. Finished work in it is never done twice.",
-    ),
-]
-
-
-def said(line: str) -> None:
-    """Print one line of what was done."""
-    print(line, flush=True)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -90,10 +77,7 @@ def bench(
             "`unsteered` is always run too: it is what the others are compared with.",
         ),
     ],
-    protocol: Annotated[
-        str,
-        typer.Option("--protocol", "-p", help="The terms all rows share: a name or a .toml file."),
-    ] = "testbed",
+    protocol: Terms = "testbed",
     bench: Annotated[
         str,
         typer.Option(
@@ -124,9 +108,7 @@ def bench(
             min=1,
         ),
     ] = 64,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; the best there is.")
-    ] = None,
+    device: Device = None,
     output_path: Output = Path("results"),
 ) -> None:
     """Run methods on benchmarks and write the tables.
@@ -142,11 +124,7 @@ def bench(
     outcome = runner.bench(
         order, Store(output_path), say=said, device=device, batch_rows=batch_size
     )
-    if outcome.tables:
-        said(str(outcome.tables[0]))
-    if outcome.failures:
-        more = len(outcome.failures) - 1
-        raise PlumblineError(outcome.failures[0] + (f" (and {more} more, above)" if more else ""))
+    ended(outcome.tables, outcome.failures)
 
 
 @app.command("list")

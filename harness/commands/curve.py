@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import PlumblineError
+from harness.commands.options import (
+    BatchRows,
+    Benchmarks,
+    Device,
+    Fields,
+    Limit,
+    Output,
+    Seeds,
+    Terms,
+    ended,
+    said,
+)
 
 
 def curve(
@@ -28,33 +39,14 @@ def curve(
             help="Shares of the protocol's pairs, nested, in the order of the fit's seed.",
         ),
     ] = "0.01,0.05,0.1,0.25,1",
-    protocol: Annotated[
-        str,
-        typer.Option("--protocol", "-p", help="The terms all rows share: a name or a .toml file."),
-    ] = "testbed",
-    bench: Annotated[
-        str,
-        typer.Option("--bench", "--tasks", "-b", help="Benchmarks; all of the protocol's if empty"),
-    ] = "",
-    set: Annotated[str, typer.Option("--set", help="Fields for all rows, as in `bench`.")] = "",
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-L", help="Only the first so many prompts.")
-    ] = None,
-    seed: Annotated[str, typer.Option("--seed", help="Sampling seeds, as in `bench`.")] = "",
-    batch_size: Annotated[
-        int, typer.Option("--batch_size", "--batch-size", help="Rows decoded together.", min=1)
-    ] = 64,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; the best there is.")
-    ] = None,
-    output_path: Annotated[
-        Path,
-        typer.Option(
-            "--output_path",
-            "--output-path",
-            help="Results folder. Finished work in it is never done twice.",
-        ),
-    ] = Path("results"),
+    protocol: Terms = "testbed",
+    bench: Benchmarks = "",
+    set: Fields = "",
+    limit: Limit = None,
+    seed: Seeds = "",
+    batch_size: BatchRows = 64,
+    device: Device = None,
+    output_path: Output = Path("results"),
 ) -> None:
     """Draw gold, reward and win rate against the number of pairs, and where methods cross.
 
@@ -69,12 +61,8 @@ def curve(
     written, failures = curving.run(
         curving.plan(order, fractions),
         Store(output_path),
-        say=lambda line: print(line, flush=True),
+        say=said,
         device=device,
         batch_rows=batch_size,
     )
-    for path in written[-1:]:
-        print(path, flush=True)
-    if failures:
-        more = len(failures) - 1
-        raise PlumblineError(failures[0] + (f" (and {more} more, above)" if more else ""))
+    ended(written[-1:], failures)

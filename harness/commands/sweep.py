@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import PlumblineError
+from harness.commands.options import (
+    BatchRows,
+    Benchmarks,
+    Device,
+    Fields,
+    Limit,
+    Output,
+    Seeds,
+    Terms,
+    ended,
+    said,
+)
 
 
 def sweep(
@@ -22,37 +33,18 @@ def sweep(
             "Left out: the field that the method itself calls neutral.",
         ),
     ] = "",
-    protocol: Annotated[
-        str,
-        typer.Option("--protocol", "-p", help="The terms all rows share: a name or a .toml file."),
-    ] = "testbed",
-    bench: Annotated[
-        str,
-        typer.Option("--bench", "--tasks", "-b", help="Benchmarks; all of the protocol's if empty"),
-    ] = "",
-    set: Annotated[str, typer.Option("--set", help="Fields for all rows, as in `bench`.")] = "",
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-L", help="Only the first so many prompts.")
-    ] = None,
-    seed: Annotated[str, typer.Option("--seed", help="Sampling seeds, as in `bench`.")] = "",
+    protocol: Terms = "testbed",
+    bench: Benchmarks = "",
+    set: Fields = "",
+    limit: Limit = None,
+    seed: Seeds = "",
     pairs: Annotated[
         int,
         typer.Option("--pairs", help="Development pairs read for alignment and capability.", min=8),
     ] = 256,
-    batch_size: Annotated[
-        int, typer.Option("--batch_size", "--batch-size", help="Rows decoded together.", min=1)
-    ] = 64,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; the best there is.")
-    ] = None,
-    output_path: Annotated[
-        Path,
-        typer.Option(
-            "--output_path",
-            "--output-path",
-            help="Results folder. Finished work in it is never done twice.",
-        ),
-    ] = Path("results"),
+    batch_size: BatchRows = 64,
+    device: Device = None,
+    output_path: Output = Path("results"),
 ) -> None:
     """Draw a method's gold, reward and win rate against KL and compute, over its strengths.
 
@@ -67,13 +59,9 @@ def sweep(
     written, failures = sweeping.run(
         sweeping.plan(order, over),
         Store(output_path),
-        say=lambda line: print(line, flush=True),
+        say=said,
         pairs=pairs,
         device=device,
         batch_rows=batch_size,
     )
-    for path in written[-1:]:
-        print(path, flush=True)
-    if failures:
-        more = len(failures) - 1
-        raise PlumblineError(failures[0] + (f" (and {more} more, above)" if more else ""))
+    ended(written[-1:], failures)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.options import Device, Fields, Output, ended, said
 from harness.errors import PlumblineError
 
 
@@ -40,7 +41,7 @@ def tax(
             help="Whose prompts a transductive method reads; the protocol's first if left out.",
         ),
     ] = "",
-    set: Annotated[str, typer.Option("--set", help="Fields for all rows, as in `bench`.")] = "",
+    set: Fields = "",
     num_fewshot: Annotated[
         int | None,
         typer.Option("--num_fewshot", "--num-fewshot", help="Examples before each item."),
@@ -62,17 +63,8 @@ def tax(
     batch_size: Annotated[
         int, typer.Option("--batch_size", "--batch-size", help="Texts computed together.", min=1)
     ] = 64,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; the best there is.")
-    ] = None,
-    output_path: Annotated[
-        Path,
-        typer.Option(
-            "--output_path",
-            "--output-path",
-            help="Results folder. Finished work in it is never done twice.",
-        ),
-    ] = Path("results"),
+    device: Device = None,
+    output_path: Output = Path("results"),
 ) -> None:
     """Evaluate methods on lm-eval tasks: capability change against unsteered.
 
@@ -93,14 +85,10 @@ def tax(
         order,
         tasks,
         Store(output_path),
-        say=lambda line: print(line, flush=True),
+        say=said,
         manner=Manner(limit, num_fewshot, chat),
         include=include_path,
         device=device,
         batch_rows=batch_size,
     )
-    if outcome.tables:
-        print(outcome.tables[0], flush=True)
-    if outcome.failures:
-        more = len(outcome.failures) - 1
-        raise PlumblineError(outcome.failures[0] + (f" (and {more} more, above)" if more else ""))
+    ended(outcome.tables, outcome.failures)

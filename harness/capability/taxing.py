@@ -8,7 +8,7 @@ A finished (row, task) is a folder results/capability/<terms>/<task>/<row>/<hash
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from harness.conduct import fitting, store
 from harness.conduct.cell import Cell
 from harness.conduct.logs import write_log
 from harness.conduct.questions import Training, ask, training
-from harness.conduct.runner import Lazy, Order
+from harness.conduct.runner import Lazy, Order, Outcome
 from harness.conduct.running import equipped, marks, preflight, skip_reason
 from harness.conduct.setting import Setting
 from harness.contracts.method import Stack
@@ -47,15 +47,6 @@ class Manner:
     limit: int | None = None
     fewshot: int | None = None
     chat: bool | None = None
-
-
-@dataclass
-class Outcome:
-    """What came of a command."""
-
-    tables: list[Path] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    finished: int = 0
 
 
 def tax(

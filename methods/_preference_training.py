@@ -31,6 +31,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.utils.data import Sampler
 
 from harness.api import Lab, PlumblineError, progress
 from methods._preference_rows import Row
@@ -168,6 +169,15 @@ def _trainer_class(loss: Loss) -> Any:
             self.losses: list[float] = []
             super().__init__(**options)
 
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if loss == "kto":  # its rows stand in the order in which they are to be read
+                return super()._get_train_sampler(train_dataset)
+            rows = self.train_dataset if train_dataset is None else train_dataset
+            a_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            sides = zip(rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"], strict=True)
+            lengths = [len(x) + max(len(good), len(bad)) for x, good, bad in sides]
+            return Steps(lengths, a_step, self.args.seed)
+
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
@@ -201,6 +211,29 @@ def _trainer_class(loss: Loss) -> Any:
     return Bco if loss == "bco" else Given
 
 
+class Steps(Sampler[int]):
+    """Random steps, another order each epoch; a step's rows stand by length, so passes pad less.
+
+    A step's gradient is its rows' mean, whatever their order.
+
+    lengths  tokens of each row.
+    size     rows a step.
+    """
+
+    def __init__(self, lengths: Sequence[int], size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.size = size
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = torch.randperm(len(self.lengths), generator=self.rng).tolist()
+        for start in range(0, len(drawn), self.size):
+            yield from sorted(drawn[start : start + self.size], key=lambda i: -self.lengths[i])
+
+
 @dataclass
 class RunningMean:
     """The mean of everything told so far."""
@@ -224,8 +257,11 @@ def bco_loss(ratios: Tensor, beta: float, shift: RunningMean) -> Tensor:
 
 
 def _pairs(rows: Sequence[Row]) -> list[dict[str, list[int]]]:
+    """Give TRL's rows, long ones first: the base model reads them as they stand."""
+    ordered = sorted(rows, key=lambda r: -len(r.prompt) - max(len(r.chosen), len(r.rejected)))
     return [
-        {"prompt_ids": r.prompt, "chosen_ids": r.chosen, "rejected_ids": r.rejected} for r in rows
+        {"prompt_ids": r.prompt, "chosen_ids": r.chosen, "rejected_ids": r.rejected}
+        for r in ordered
     ]
 
 

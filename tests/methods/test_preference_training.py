@@ -295,3 +295,22 @@ def test_several_passes_a_step_are_one_step(lab, tmp_path, loss):
     *_, found = _trained(lab, tmp_path, loss, epochs=2, batch=4, together=2)
     assert found.steps == 2
     assert len(found.losses) == 4
+
+
+def test_steps_are_drawn_at_random_and_stand_by_length_inside():
+    """Every epoch holds every row once, in other steps; a step's rows fall in length."""
+    from methods._preference_training import Steps
+
+    lengths = [5, 9, 1, 7, 3, 8, 2, 6, 4, 10]
+    steps = Steps(lengths, 4, seed=3)
+    first, second = list(steps), list(steps)
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert len(steps) == 10
+    assert {frozenset(first[i : i + 4]) for i in (0, 4)} != {
+        frozenset(second[i : i + 4]) for i in (0, 4)
+    }
+    for start in (0, 4, 8):
+        found = [lengths[i] for i in first[start : start + 4]]
+        assert found == sorted(found, reverse=True)
+    assert list(Steps(lengths, 4, seed=3)) == first
+    assert list(Steps(lengths, 4, seed=4)) != first

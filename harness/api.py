@@ -8,6 +8,7 @@ from harness.contracts.method import Fitted, Kit, Lab, Method, Need
 from harness.contracts.scorer import Answered, Instruments, PairwiseScorer, Scorer
 from harness.contracts.world import Report, World
 from harness.engine.companion import Companion
+from harness.engine.greedy import greedily
 from harness.engine.prefixes import CandidateRewards
 from harness.engine.rows import Rows, Step
 from harness.engine.sampling import Sampling, uniforms
@@ -75,6 +76,7 @@ __all__ = [
     "at_last",
     "best_of_each",
     "grade",
+    "greedily",
     "guided",
     "labelled",
     "marks",

@@ -23,8 +23,8 @@ GROUPS = (
 )
 ENGINE = (
     "rows", "tilting", "steering", "sampling", "stopping", "cache", "packed", "sites", "model",
-    "jobs", "ahead", "decoding", "forced", "recording", "density", "companion", "prefixes",
-    "reward", "encoder", "tiny",
+    "jobs", "ahead", "decoding", "greedy", "forced", "recording", "density", "companion",
+    "prefixes", "reward", "encoder", "tiny",
 )  # fmt: skip
 LONGEST = 400
 LONGER = {

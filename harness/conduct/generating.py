@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Answers = dict[tuple[str, int], Response]
 TOO_LONG = "turns that no longer fit the model's context (left out)"
 AFTER_EDITS = "prompts that no longer fit the model's context once the method has edited them"
+AS_THEY_ARE = "turns whose prompt the method's edits left as it was"
 
 
 def generate(cell: Cell, folder: Path, steering: Steering) -> Counter[str]:
@@ -39,9 +40,9 @@ def generate(cell: Cell, folder: Path, steering: Steering) -> Counter[str]:
     with progress(f"{cell.label} on {cell.questions.name}", total) as advance:
         advance(len(answers), "")
         for turn in range(1 + max(len(p.turns) for p in prompts)):
-            jobs = _jobs(cell, steering, answers, turn, notes)
             ledger, start = Ledger(), time.perf_counter()
-            with setting.metered(ledger):
+            with setting.metered(ledger):  # a prompt edit may let a model write
+                jobs = _jobs(cell, steering, answers, turn, notes)
                 for batch in setting.decode(jobs, steering, cell.seed, cell.search_sampling):
                     ledger.seconds["decode"] = time.perf_counter() - start
                     ledger.peak = peak_memory()
@@ -70,24 +71,29 @@ def _jobs(
     """Say what is still to be asked in this turn and fits the model."""
     from harness.engine.decoding import Job
 
-    waiting = []
+    asked = []
     for prompt in cell.questions.prompts:
-        if turn > len(prompt.turns) or (prompt.id, turn) in answers:
+        if turn > len(prompt.turns):
             continue
         if turn and (prompt.id, turn - 1) not in answers:
             notes[TOO_LONG] += 1  # its earlier turn was left out
             continue
         chat = conversation(prompt, answers, turn)
-        waiting.append(Job(prompt.id, chat, cell.questions.sampling[prompt.id], turn))
+        asked.append(Job(prompt.id, chat, cell.questions.sampling[prompt.id], turn))
     if not turn and not steering.prompt:
-        return waiting  # the prompts as they are were measured when they were read
-    edited = steering.prompted([job.chat for job in waiting])
+        # The prompts as they are were measured when they were read.
+        return [job for job in asked if (job.id, turn) not in answers]
+    # All of them, those answered before a resumed run was killed too: notes are of the whole.
+    edited = steering.prompted([job.chat for job in asked])
     kept = []
-    for job, chat in zip(waiting, edited, strict=True):
-        if cell.setting.room(chat, job.sampling):
-            kept.append(job)
-        else:
+    for job, chat in zip(asked, edited, strict=True):
+        if not cell.setting.room(chat, job.sampling):
             notes[AFTER_EDITS if cell.setting.room(job.chat, job.sampling) else TOO_LONG] += 1
+            continue
+        if steering.prompt and chat == job.chat:
+            notes[AS_THEY_ARE] += 1
+        if (job.id, turn) not in answers:
+            kept.append(job)
     return kept
 
 

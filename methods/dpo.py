@@ -39,6 +39,7 @@ BETAS: dict[Loss, float] = {
     "bco": 0.1,
 }
 LEARNING, WIDTH = 5e-5, 4096
+FEW, PLENTY = 3, 2000  # epochs on little data; pairs from which one is enough
 HELD = 256  # development pairs that the tuned model is judged on
 TEXTS = 8  # of them read together
 DOUBT = 0.55  # share of held-out pairs told apart, below which a fit warns
@@ -52,6 +53,7 @@ class Dpo(Method):
     flips          rate of flipped labels that ``robust`` allows for.
     learning_rate  None is by the model's width.
     rank, alpha    of the adapters, on every linear module but the head.
+    epochs         None is 3 on little data and 1 from PLENTY pairs on.
     batch          pairs a step; ``together`` of them in a pass.
     max_length     of prompt and answer, in tokens; longer pairs are left out.  0: the model's.
     precompute     read the base model's log-probabilities once; changes no result.
@@ -79,7 +81,7 @@ class Dpo(Method):
     learning_rate: float | None = None
     rank: int = 16
     alpha: int = 16
-    epochs: int = 3
+    epochs: int | None = None
     batch: int = 32
     together: int = 8
     max_length: int = 0
@@ -91,10 +93,9 @@ class Dpo(Method):
     def __post_init__(self) -> None:
         least = {"rank": 1, "alpha": 1, "epochs": 1, "batch": 1, "together": 1, "max_length": 0}
         for name, floor in least.items():
-            if getattr(self, name) < floor:
-                raise PlumblineError(
-                    f"dpo.{name} is {getattr(self, name)}; it must be {floor} or more"
-                )
+            value = getattr(self, name)
+            if value is not None and value < floor:
+                raise PlumblineError(f"dpo.{name} is {value}; it must be {floor} or more")
         for name in ("beta", "learning_rate"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -107,8 +108,8 @@ class Dpo(Method):
                 "the second must divide the first"
             )
 
-    def recipe(self, width: int, seed: int) -> Recipe:
-        """Give how the adapters are trained, for a model of this width."""
+    def recipe(self, width: int, seed: int, pairs: int) -> Recipe:
+        """Give how the adapters are trained, for a model of this width and so many pairs."""
         return Recipe(
             loss=self.loss,
             beta=BETAS[self.loss] if self.beta is None else self.beta,
@@ -116,7 +117,7 @@ class Dpo(Method):
             learning_rate=self.learning_rate or LEARNING * WIDTH / width,
             rank=self.rank,
             alpha=self.alpha,
-            epochs=self.epochs,
+            epochs=self.epochs or (FEW if pairs < PLENTY else 1),
             batch=self.batch,
             together=min(self.batch, self.together),
             precompute=self.precompute,
@@ -132,7 +133,7 @@ class Dpo(Method):
         if self.ablation == "shuffled":
             rows = shuffled_labels(rows, lab.seed)
         width = lab.model.net.config.get_text_config(decoder=True).hidden_size
-        recipe = self.recipe(width, lab.seed)
+        recipe = self.recipe(width, lab.seed, len(rows))
         with scratch(lab) as folder:
             trained = train(lab, rows, recipe, folder / "trl")
         return Fitted(trained.tensors, self._facts(lab, rows, dropped, recipe, trained))
@@ -171,6 +172,7 @@ class Dpo(Method):
         return {
             "pairs": len(rows),
             "left_out": dict(dropped),
+            "epochs": recipe.epochs,
             "steps": trained.steps,
             "beta": recipe.beta,
             "learning_rate": recipe.learning_rate,

@@ -126,15 +126,22 @@ def test_peft_reads_what_is_stored(lab, method, fitted):
 
 def test_the_rate_goes_by_the_width():
     """Left open, it is 5e-5 at a width of 4096 and in inverse proportion elsewhere."""
-    assert Dpo().recipe(4096, 0).learning_rate == pytest.approx(5e-5)
-    assert Dpo().recipe(128, 0).learning_rate == pytest.approx(1.6e-3)
-    assert Dpo(learning_rate=1e-6).recipe(128, 0).learning_rate == 1e-6
+    assert Dpo().recipe(4096, 0, 8).learning_rate == pytest.approx(5e-5)
+    assert Dpo().recipe(128, 0, 8).learning_rate == pytest.approx(1.6e-3)
+    assert Dpo(learning_rate=1e-6).recipe(128, 0, 8).learning_rate == 1e-6
+
+
+def test_little_data_is_read_three_times():
+    """Below 2,000 pairs there are three epochs, from there on one, unless the field says."""
+    assert Dpo().recipe(64, 0, 1999).epochs == 3
+    assert Dpo().recipe(64, 0, 2000).epochs == 1
+    assert Dpo(epochs=2).recipe(64, 0, 5000).epochs == 2
 
 
 def test_every_loss_has_its_own_beta():
     """Left open, beta is the loss's usual one; label flips are for the robust loss alone."""
     for loss, beta in BETAS.items():
-        recipe = Dpo(loss=loss).recipe(128, 0)
+        recipe = Dpo(loss=loss).recipe(128, 0, 8)
         assert recipe.beta == beta
         assert recipe.flips == (0.1 if loss == "robust" else 0.0)
     assert BETAS["sigmoid_norm"] == 5.0

@@ -49,7 +49,7 @@ def lab(model):
 def _recipe(loss, **fields):
     """All four pairs in every step, in one pass."""
     given = {"loss": loss, "epochs": 2, "batch": 4, "together": 4, "alpha": 8, "rank": 4, **fields}
-    return Dpo(**given), Dpo(**given).recipe(32, 5)
+    return Dpo(**given), Dpo(**given).recipe(32, 5, 8)
 
 
 def _trained(lab, folder, loss="sigmoid", **fields):

@@ -2,7 +2,8 @@
 
 Among all q with KL(q || p) = k the tilted law p(y) exp(strength * r(y)) / Z has the largest
 E[r] (strength is 1/beta).  With several prompts, mean reward at a given mean KL is
-largest when all prompts share one strength.
+largest when all prompts share one strength.  Here every answer is known;
+what base samples say of the same is ``harness/report/frontier.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from benchmarks.planted.tree import divergence, expected
 
-ENOUGH = 10.0  # effective samples below which an estimated point is not shown
 _HALVINGS = 52  # of an interval that starts within a factor of two: float64's precision
 _STEEPEST = 1e9  # strength per unit of reward range at which a tilt is its own limit
 
@@ -27,18 +27,6 @@ class Point:
 
     reward: float
     kl: float
-
-
-@dataclass(frozen=True)
-class Estimate(Point):
-    """A point of the frontier estimated from samples, and the effective number of them."""
-
-    ess: float
-
-    @property
-    def usable(self) -> bool:
-        """Whether enough samples stand behind it; beyond, both numbers are biased low."""
-        return self.ess >= ENOUGH
 
 
 def tilted(log_p: Tensor, rewards: Tensor, strength: float) -> Tensor:
@@ -98,20 +86,3 @@ def mean(points: Sequence[Point]) -> Point:
     """Average over prompts."""
     n = len(points)
     return Point(sum(p.reward for p in points) / n, sum(p.kl for p in points) / n)
-
-
-def estimated(rewards: Sequence[float], strength: float) -> Estimate:
-    """Estimate the frontier's point of one prompt from base samples and their rewards.
-
-    Self-normalised importance weights w_i = exp(strength * r_i), for every strength from one
-    set of samples: E[r] = sum w_i r_i, KL = strength * E[r] - log mean exp(strength * r_i).
-    The effective sample size is 1 / sum w_i^2; the largest KL that M samples can show is
-    log M, so beyond ``usable`` the point is only a lower bound of the optimum.
-    """
-    top = max(rewards)
-    weights = [math.exp(strength * (r - top)) for r in rewards]
-    total = sum(weights)
-    reward = sum(w * r for w, r in zip(weights, rewards, strict=True)) / total
-    log_z = strength * top + math.log(total / len(rewards))
-    ess = total**2 / sum(w * w for w in weights)
-    return Estimate(reward, strength * reward - log_z, ess)

@@ -12,6 +12,7 @@ from harness.engine.greedy import greedily
 from harness.engine.prefixes import CandidateRewards
 from harness.engine.rows import Rows, Step
 from harness.engine.sampling import Sampling, uniforms
+from harness.engine.segments import Segments
 from harness.engine.steering import (
     HiddenEdit,
     Search,
@@ -65,6 +66,7 @@ __all__ = [
     "Score",
     "Scorer",
     "Search",
+    "Segments",
     "Single",
     "Site",
     "Steering",

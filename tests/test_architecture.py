@@ -22,8 +22,8 @@ GROUPS = (
     ("harness.commands", "harness.__main__"),
 )
 ENGINE = (
-    "rows", "tilting", "steering", "sampling", "stopping", "cache", "packed", "sites", "model",
-    "jobs", "ahead", "decoding", "greedy", "forced", "recording", "density", "companion",
+    "rows", "tilting", "segments", "steering", "sampling", "stopping", "cache", "packed", "sites",
+    "model", "jobs", "ahead", "decoding", "greedy", "forced", "recording", "density", "companion",
     "prefixes", "reward", "encoder", "tiny",
 )  # fmt: skip
 LONGEST = 400

@@ -206,11 +206,11 @@ def package_folder(package: str) -> Path:
 
 
 def _in_folder(folder: Path) -> list[Listed]:
-    files = [f for f in folder.glob("*.py") if not f.stem.startswith("_")]
-    files += [f for f in folder.glob("*/__init__.py") if not f.parent.name.startswith("_")]
-    names = {(f.parent.name if f.stem == "__init__" else f.stem): f for f in files}
-    subfolders = {"metrics", "judges", "protocols", "cards"}
-    return [Listed(name, file) for name, file in sorted(names.items()) if name not in subfolders]
+    subfolders = {"metrics", "judges", "protocols"}  # packages, and no plugins of this folder
+    names = {f.parent.name: f for f in folder.glob("*/__init__.py")}
+    names = {name: f for name, f in names.items() if name not in subfolders}
+    names |= {f.stem: f for f in folder.glob("*.py")}
+    return [Listed(name, names[name]) for name in sorted(names) if not name.startswith("_")]
 
 
 def _about_protocol(file: Path) -> str:

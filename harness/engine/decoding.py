@@ -5,7 +5,8 @@ What holds here, and is tested:
 1.  Everything row-aligned lives in ``Rows`` and moves through ``select``.
     Forking is ``select`` with repeats, pruning ``select`` with survivors.
 2.  Best-of-N, block search and plain sampling are one loop: width 1, or blocks
-    as long as the budget, or neither.
+    as long as the budget, or neither.  Rows are equally old, but where a search
+    draws a row's last segment again (``segments``).
 3.  Noise is data.  Row (seed, prompt, turn, candidate) owns a stream of
     uniforms; a token is the inverse CDF at the t-th.  It is gathered anew by
     (prompt, candidate, position) after every fork, never copied.  Candidate 0
@@ -43,10 +44,12 @@ from harness.engine.jobs import (
     encode_jobs,
     halved,
     out_of_memory,
+    pooled,
 )
 from harness.engine.model import Model, left_padded
 from harness.engine.rows import STOPS, Rows, Step, arange_like, numbered, repeated
 from harness.engine.sampling import Luck, Sampling, draw, filtered
+from harness.engine.segments import begun, judged
 from harness.engine.sites import Told, edited, recorded
 from harness.engine.steering import Site, Steering, best_of_each
 from harness.engine.stopping import ended, stop_strings
@@ -123,6 +126,7 @@ class _Wave:
         self.sampling = candidate_sampling(self.jobs[0].sampling, self.search, search_sampling)
         self.budget = self.sampling.max_new_tokens
         keys = [(seed, job.id, job.turn) for job in self.jobs]
+        self.segments = self.search.segments if self.search else None
         self.luck = Luck(keys, self.width, self.budget, steering.noise, model.device)
         self.ends = torch.tensor(model.ends, device=model.device)
         strings = (*model.template.stop, *steering.stop)
@@ -207,20 +211,21 @@ class _Wave:
                 index, torch.arange(self.width, device=index.device).repeat(len(rows))
             )
         self._tell(rows, response=False)
-        return rows
+        return begun(rows, self.model.masks_4d) if self.segments else rows
 
     def _forward(self, rows: Rows) -> None:
         """Push the tokens just drawn through the model."""
-        t = rows.drawn
         if self.width > 1 or self.reads:
             each = self.ahead.candidates.shape[1] if self.ahead else 1
             self.spent.index_add_(0, rows.origin, each * self._real(rows).long())
         positions = self._tell(rows, response=True)
         if self.ahead is not None:
-            self.ahead.keep(rows, rows.ids[:, t - 1])
+            self.ahead.keep(rows, rows.latest().flatten())
             return
+        if rows.ages is not None and rows.cache is not None:
+            rows.cache.put(rows.prompt_mask.shape[1] + rows.ages - 1)
         rows.logits = self.model.forward(
-            rows.ids[:, t - 1 : t],
+            rows.latest(),
             mask=self._mask(rows),
             positions=positions,
             tokens=len(rows) - (0 if self.reads else self.done),
@@ -234,7 +239,7 @@ class _Wave:
 
     def _tell(self, rows: Rows, *, response: bool) -> Tensor:
         """Say what the coming pass (or the logits just made) is about; give its positions."""
-        at = self.lengths.index_select(0, rows.origin) + (rows.drawn - 1)
+        at = self.lengths.index_select(0, rows.origin) + (rows.age - 1)
         positions = at.unsqueeze(-1)
         if self.steering.hidden or self.steering.logits:
             ones = torch.ones_like(positions, dtype=torch.bool)
@@ -247,7 +252,7 @@ class _Wave:
 
     def _draw(self, rows: Rows) -> Rows:
         """Edit the logits, draw a token a row, and note which rows end with it."""
-        logits, t = rows.logits, rows.drawn
+        logits, t = rows.logits, rows.age
         assert logits is not None
         if self.steering.logits:
             logits = self.steering.edited_logits(logits, self.told.step)
@@ -263,8 +268,7 @@ class _Wave:
                 logits = logits / self.sampling.temperature
             logits = filtered(logits, self.sampling.top_k, self.sampling.top_p)
             token = draw(logits, self.luck.at(rows.origin, rows.slot, t))
-        rows.ids[:, t] = torch.where(rows.finished, 0, token)
-        rows.drawn = t + 1
+        rows.put(token)
         self._stop(rows, token)
         return rows
 
@@ -273,20 +277,25 @@ class _Wave:
         running = ~rows.finished
         why = torch.where(ended(token, self.ends), STOPS.index("eos"), 0)
         if self.strings.strings:
-            said = self.strings.hit(rows.ids, rows.drawn).to(why.device)
+            said = self.strings.hit(rows.ids, rows.age).to(why.device)
             why = torch.where((why == 0) & said, STOPS.index("string"), why)
         if rows.drawn == self.budget:
-            why = torch.where(why == 0, STOPS.index("length"), why)
+            full = (why == 0) & (rows.age == self.budget)
+            why = torch.where(full, STOPS.index("length"), why)
         new = running & (why > 0)
         ending = int(new.sum())
         if ending:
             rows.stop = torch.where(new, why, rows.stop)
-            rows.length = torch.where(new, rows.drawn, rows.length)
+            rows.length = torch.where(new, rows.age, rows.length)
             self.done += ending
 
     def _select(self, rows: Rows) -> Rows:
         """Let the search choose, where a selection is due."""
         search = self.search
+        if search is not None and search.segments is not None:
+            rows = judged(rows, search.segments, self._scores)
+            self.done = int(rows.finished.sum())
+            return rows
         if search is None or not search.selects_at(rows.drawn) or rows.drawn >= self.budget:
             return rows
         everyone = Rows.joined([rows.bare(), *self.parked])
@@ -324,7 +333,7 @@ class _Wave:
         everyone = Rows.joined(self.parked)
         tokens = everyone.tokens()
         texts = everyone.texts()
-        if self.search is None:
+        if self.search is None or self.segments:
             chosen, pools, scores = arange_like(everyone.origin), {}, None
         else:
             scores = self._scores(everyone)
@@ -335,7 +344,8 @@ class _Wave:
                     f"a search chose {len(chosen)} answers; it must choose one for each of "
                     f"{len(self.jobs)} prompts"
                 )
-            pools = self._pools(everyone, tokens, texts, scores)
+            whole = self.search.blocks is None
+            pools = pooled(everyone, tokens, texts, scores) if whole else {}
         spent, stops = self.spent.tolist(), everyone.stop.tolist()
         out = []
         for i in chosen.tolist():
@@ -353,20 +363,6 @@ class _Wave:
                 )
             )
         return sorted(out, key=lambda d: d.job)
-
-    def _pools(
-        self, rows: Rows, tokens: list[list[int]], texts: list[str], scores: Tensor
-    ) -> dict[int, tuple[Candidate, ...]]:
-        assert self.search is not None
-        if self.search.blocks is not None:
-            return {}
-        pools: dict[int, list[tuple[int, Candidate]]] = {}
-        for i, (ids, text, score) in enumerate(zip(tokens, texts, scores.tolist(), strict=True)):
-            entry = (int(rows.slot[i]), Candidate(text, tuple(ids), score))
-            pools.setdefault(int(rows.origin[i]), []).append(entry)
-        return {
-            p: tuple(c for _, c in sorted(found, key=lambda e: e[0])) for p, found in pools.items()
-        }
 
     # --------------------------------------------------------------- helpers
 
@@ -415,9 +411,14 @@ class _Wave:
 
     def _mask(self, rows: Rows) -> Tensor | None:
         """Hide the prompts' padding from the coming pass, show everything drawn."""
+        size = rows.prompt_mask.shape[1]
+        if rows.ages is not None:
+            shown = self._shown(rows)[:, : size + rows.drawn]
+            own = arange_like(shown[0]) < size + rows.ages[:, None]
+            return (shown & own)[:, None, None, :]
         if not self.padded:
             return None
-        mask = self._shown(rows)[:, : rows.prompt_mask.shape[1] + rows.drawn]
+        mask = self._shown(rows)[:, : size + rows.drawn]
         return mask[:, None, None, :] if self.model.masks_4d else mask.long()
 
     def _shown(self, rows: Rows) -> Tensor:

@@ -116,8 +116,10 @@ def search_bound(search: Search, tokens: int) -> float | None:
     arXiv 2401.01879).  A choice per block adds one such term per block, by the
     chain rule.  A rule of its own that returns one of N independent draws, as one that
     rejects without forking does: log N.
-    None where the search re-forks by a rule of its own.
+    None where the search re-forks by a rule of its own, or draws segments again.
     """
+    if search.segments is not None:
+        return None
     n = search.width
     best = math.log(n) - (n - 1) / n
     if search.blocks is None:

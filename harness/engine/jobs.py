@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from harness.chat import Chat
 from harness.engine.model import Model
+from harness.engine.rows import Rows
 from harness.engine.sampling import Sampling
 from harness.engine.steering import Search, Steering
 from harness.errors import PlumblineError
@@ -96,11 +98,22 @@ def candidate_sampling(
     asked: Sampling, search: Search | None, candidates: Sampling | None
 ) -> Sampling:
     """Say how a search draws its candidates: as asked, but never greedily unless told to."""
-    if search is None or search.width == 1:
+    if search is None or not search.chooses:
         return asked
     if candidates is not None:
         return replace(candidates, max_new_tokens=asked.max_new_tokens)
     return replace(asked, temperature=1.0) if asked.temperature == 0 else asked
+
+
+def pooled(
+    rows: Rows, tokens: Sequence[Sequence[int]], texts: Sequence[str], scores: Tensor
+) -> dict[int, tuple[Candidate, ...]]:
+    """Give each prompt's candidates, by their number."""
+    pools: dict[int, list[tuple[int, Candidate]]] = {}
+    for i, (ids, text, score) in enumerate(zip(tokens, texts, scores.tolist(), strict=True)):
+        entry = (int(rows.slot[i]), Candidate(text, tuple(ids), score))
+        pools.setdefault(int(rows.origin[i]), []).append(entry)
+    return {p: tuple(c for _, c in sorted(found, key=lambda e: e[0])) for p, found in pools.items()}
 
 
 def out_of_memory(error: BaseException) -> bool:

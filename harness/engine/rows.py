@@ -40,7 +40,9 @@ class Rows:
     slot       [rows] which of that prompt's candidates it is; with the position
                it names the row's luck, so a fork gets fresh noise, not a copy.
     ids        [rows, capacity] tokens drawn so far (`drawn` of them), 0 beyond.
-    drawn      tokens drawn so far; rows of one wave are equally old.
+    drawn      tokens drawn so far; rows of one wave are equally old, but see
+    ages       [rows] tokens drawn by each row, where a search draws parts of an answer
+               again (``segments``); ``drawn`` is then the most of them.
     length     [rows] tokens of the answer, once finished; 0 until then.
     stop       [rows] why the row has ended, an index into STOPS; 0 while it runs.
     prompt_ids, prompt_mask   [prompts, width] left-padded; mask False at padding.
@@ -59,8 +61,9 @@ class Rows:
     prompt_ids: Tensor
     prompt_mask: Tensor
     decode_text: Callable[[Sequence[int]], str]
-    noise: Callable[[str, Tensor, Tensor, int], Tensor]
+    noise: Callable[[str, Tensor, Tensor, int | Tensor], Tensor]
     drawn: int = 0
+    ages: Tensor | None = None
     cache: GrowingCache | None = None
     logits: Tensor | None = None
     hidden: Tensor | None = None
@@ -74,6 +77,28 @@ class Rows:
     def finished(self) -> Tensor:
         """[rows] True where the answer has ended."""
         return self.stop > 0
+
+    @property
+    def age(self) -> int | Tensor:
+        """Tokens drawn so far: one number, or [rows] of them."""
+        return self.drawn if self.ages is None else self.ages
+
+    def put(self, token: Tensor) -> None:
+        """Add a drawn token [rows] to the rows that run."""
+        token = torch.where(self.finished, 0, token)
+        if self.ages is None:
+            self.ids[:, self.drawn] = token
+            self.drawn += 1
+            return
+        self.ids.scatter_(1, self.ages[:, None], token[:, None])
+        self.ages = self.ages + 1
+        self.drawn = int(self.ages.max())
+
+    def latest(self) -> Tensor:
+        """Give each row's last token: [rows, 1]."""
+        if self.ages is None:
+            return self.ids[:, self.drawn - 1 : self.drawn]
+        return self.ids.gather(1, self.ages[:, None] - 1)
 
     def select(self, index: Tensor, slot: Tensor | None = None) -> Rows:
         """Keep the rows named by ``index`` ([n], repeats allowed), in that order.
@@ -98,6 +123,7 @@ class Rows:
             decode_text=self.decode_text,
             noise=self.noise,
             drawn=self.drawn,
+            ages=pick(self.ages),
             cache=self.cache,
             logits=pick(self.logits),
             hidden=pick(self.hidden),
@@ -120,7 +146,7 @@ class Rows:
             tensors = [getattr(p, name) for p in parts]
             return None if any(t is None for t in tensors) else torch.cat(tensors)
 
-        aligned = ("origin", "slot", "ids", "stop", "length", "hidden")
+        aligned = ("origin", "slot", "ids", "stop", "length", "hidden", "ages")
         return replace(
             first.bare(),
             drawn=max(p.drawn for p in parts),
@@ -137,7 +163,7 @@ class Rows:
         Keyed by (seed, prompt, turn, candidate, stream), so batch size, order and
         sharding do not change them.
         """
-        return self.noise(stream, self.origin, self.slot, self.drawn)
+        return self.noise(stream, self.origin, self.slot, self.age)
 
     def tokens(self) -> list[list[int]]:
         """Give each row's drawn tokens."""
@@ -145,7 +171,7 @@ class Rows:
 
     def lengths(self) -> list[int]:
         """Give how many tokens each row has drawn."""
-        return torch.where(self.finished, self.length, self.drawn).tolist()
+        return torch.where(self.finished, self.length, self.age).tolist()
 
     def texts(self) -> list[str]:
         """Give each row's answer so far, cut at a stop string, special tokens left out."""

@@ -72,20 +72,32 @@ class Luck:
         salt: str,
         device: torch.device,
     ) -> None:
-        tail = (salt,) if salt else ()
-        self.keys = [[(*key, slot, *tail) for slot in range(width)] for key in keys]
-        table = np.stack([[uniforms(key, budget) for key in row] for row in self.keys])
-        self.table = torch.from_numpy(table).to(device)
+        self.keys = keys
+        self.budget = budget
+        self.tail = (salt,) if salt else ()
+        self.device = device
+        self.table = self._streams(0, width)
 
-    def at(self, origin: Tensor, slot: Tensor, drawn: int) -> Tensor:
-        """Give each row's uniform for its next token, [rows] float64."""
+    def _streams(self, first: int, beyond: int) -> Tensor:
+        """Give the uniforms of each prompt's candidates [first, beyond)."""
+        streams = range(first, beyond)
+        table = [[uniforms((*k, s, *self.tail), self.budget) for s in streams] for k in self.keys]
+        return torch.from_numpy(np.array(table)).to(self.device)
+
+    def at(self, origin: Tensor, slot: Tensor, drawn: int | Tensor) -> Tensor:
+        """Give each row's uniform for its next token, [rows] float64; drawn may be each row's."""
+        if isinstance(drawn, Tensor):  # what is drawn again is numbered on, without a bound
+            most, held = int(slot.max()), self.table.shape[1]
+            if most >= held:
+                self.table = torch.cat([self.table, self._streams(held, most + held + 1)], dim=1)
         return self.table[origin, slot, drawn]
 
-    def stream(self, name: str, origin: Tensor, slot: Tensor, drawn: int) -> Tensor:
+    def stream(self, name: str, origin: Tensor, slot: Tensor, drawn: int | Tensor) -> Tensor:
         """Give each row's uniform from a method's own stream, [rows] float64."""
+        at = torch.as_tensor(drawn).expand(origin.shape).tolist()
         values = [
-            uniforms((*self.keys[o][s], name), drawn + 1)[drawn]
-            for o, s in zip(origin.tolist(), slot.tolist(), strict=True)
+            uniforms((*self.keys[o], s, *self.tail, name), t + 1)[t]
+            for o, s, t in zip(origin.tolist(), slot.tolist(), at, strict=True)
         ]
         return torch.tensor(values, dtype=torch.float64, device=origin.device)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.chat import Chat
 from harness.engine.rows import Rows, Step
+from harness.engine.segments import Segments
 from harness.engine.tilting import Lookahead
 from harness.errors import PlumblineError
 
@@ -99,6 +100,7 @@ class Search:
     choose  (scores, rows) -> [prompts] indices of the answers; by default the best.
     reads   True: a token is read before candidates are scored, so that ``rows.hidden`` is the
             state after a candidate's last token, not the one that drew it.
+    segments  one candidate, grown by segments that are accepted by their score or drawn again.
     """
 
     width: int
@@ -108,6 +110,7 @@ class Search:
     choose: Callable[[Tensor, Rows], Tensor] | None = None
     reads: bool = False
     forks: bool = True
+    segments: Segments | None = None
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -115,6 +118,15 @@ class Search:
         marks = (self.blocks,) if isinstance(self.blocks, int) else (self.blocks or ())
         if any(b < 1 for b in marks):
             raise PlumblineError(f"search blocks are {self.blocks}; each must be at least 1 token")
+        if self.segments and (self.width > 1 or self.blocks or not self.reads):
+            raise PlumblineError(
+                "a search by segments has width 1, no blocks, and reads its tokens"
+            )
+
+    @property
+    def chooses(self) -> bool:
+        """Say whether there is more than one thing to choose from."""
+        return self.width > 1 or self.segments is not None
 
     def selects_at(self, drawn: int) -> bool:
         """Say whether a selection is due after ``drawn`` tokens."""
@@ -149,6 +161,13 @@ class Steering:
     stop: tuple[str, ...] = ()
     noise: str = ""
     lookahead: Lookahead | None = None
+
+    def __post_init__(self) -> None:
+        if self.search and self.search.segments and (self.logits or self.lookahead):
+            raise PlumblineError(
+                "a search that draws segments again goes with edits of prompts, weights and hidden "
+                "states; an edit of the logits follows rows of one age"
+            )
 
     def __add__(self, other: Steering) -> Steering:
         if self.weights is not None and other.weights is not None:

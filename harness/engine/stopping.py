@@ -29,15 +29,20 @@ class StopStrings:
                 can_end[token] = any(_completes(piece, s) for s in self.strings)
         self.can_end = torch.tensor(can_end)
 
-    def hit(self, ids: Tensor, drawn: int) -> Tensor:
-        """Say which rows completed a stop string with their last token.  ids [rows, >= drawn]."""
+    def hit(self, ids: Tensor, drawn: int | Tensor) -> Tensor:
+        """Say which rows completed a stop string with their last token.
+
+        ids [rows, >= drawn]; drawn: tokens of the rows, or of each row.
+        """
         out = torch.zeros(ids.shape[0], dtype=torch.bool)
         if not self.strings:
             return out
-        last = ids[:, drawn - 1].cpu()
+        at = torch.as_tensor(drawn, device=ids.device).expand(len(ids))
+        last = ids.gather(1, at[:, None] - 1).flatten().cpu()
         for row in self.can_end[last].nonzero().flatten().tolist():
             # A stop string may itself be a special token, which a text would not show.
-            tail = self.tokenizer.decode(ids[row, max(0, drawn - self.reach) : drawn].tolist())
+            end = int(at[row])
+            tail = self.tokenizer.decode(ids[row, max(0, end - self.reach) : end].tolist())
             out[row] = any(s in tail for s in self.strings)
         return out
 

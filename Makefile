@@ -29,8 +29,10 @@ FRACTIONS ?=
 FORMAT ?= alpaca_eval
 OVER ?=
 PAIRS ?=
+DRY ?=
 TO ?=
 RESULTS ?= results
+FORETOLD = $(if $(filter 1 yes true,$(DRY)),--dry-run)
 
 VENV := .venv
 HARNESS := $(VENV)/bin/python -m harness
@@ -57,12 +59,12 @@ help:  ## this text
 	@echo 'The first call makes $(VENV) (Python 3.11 or newer; PYTHON=python3.12 picks one); the'
 	@echo 'first run of the default protocol builds its world, a few minutes, once a machine.'
 
-bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= BATCH= DEVICE= RESULTS=]
+bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= BATCH= DEVICE= RESULTS= DRY=1]
 	@$(if $(METHOD),,echo 'error: say which: make bench METHOD=prompting,best_of_n (make list shows them)' >&2; exit 2)
 	@$(HARNESS) bench --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
-	  $(if $(DEVICE),--device '$(DEVICE)')
+	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
 tax: $(READY)  ## METHOD= TASKS= [PROTOCOL= INCLUDE= SHOTS= CHAT=1|0 LIMIT= SET=]: what do methods cost in capability?
 	@$(if $(METHOD),,echo 'error: say which: make tax METHOD=prompting TASKS=testbed_tools' >&2; exit 2)
@@ -74,21 +76,21 @@ tax: $(READY)  ## METHOD= TASKS= [PROTOCOL= INCLUDE= SHOTS= CHAT=1|0 LIMIT= SET=
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)')
 
-curve: $(READY)  ## METHOD= [FRACTIONS=0.01,0.05,0.1,0.25,1 PROTOCOL= BENCH= LIMIT= SET=]: what do more pairs bring?
+curve: $(READY)  ## METHOD= [FRACTIONS=0.01,0.05,0.1,0.25,1 PROTOCOL= BENCH= LIMIT= SET= DRY=1]: what do more pairs bring?
 	@$(if $(METHOD),,echo 'error: say which: make curve METHOD=dpo,static_editing FRACTIONS=0.05,0.25,1' >&2; exit 2)
 	@$(HARNESS) curve --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(FRACTIONS),--fractions '$(FRACTIONS)') \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
-	  $(if $(DEVICE),--device '$(DEVICE)')
+	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
-sweep: $(READY)  ## METHOD= [OVER=field=0,1,2 PROTOCOL= BENCH= LIMIT= SET= PAIRS=]: a method at every strength, at equal KL
+sweep: $(READY)  ## METHOD= [OVER=field=0,1,2 PROTOCOL= BENCH= LIMIT= SET= PAIRS= DRY=1]: a method at every strength, at equal KL
 	@$(if $(METHOD),,echo 'error: say which: make sweep METHOD=reward_guided OVER=w=0,0.5,1,2,4' >&2; exit 2)
 	@$(HARNESS) sweep --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(OVER),--over '$(OVER)') $(if $(PAIRS),--pairs '$(PAIRS)') \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
-	  $(if $(DEVICE),--device '$(DEVICE)')
+	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
 list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
 	@$(HARNESS) list

@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.commands.curve import curve
 from harness.commands.interchange import export_run, import_files
 from harness.commands.judge import judge
-from harness.commands.options import Device, Output, Terms, ended, said
+from harness.commands.options import Device, DryRun, Output, Terms, ended, foretold, said
 from harness.commands.sweep import sweep
 from harness.commands.tax import tax
 from harness.errors import PlumblineError
@@ -110,6 +110,7 @@ def bench(
     ] = 64,
     device: Device = None,
     output_path: Output = Path("results"),
+    dry_run: DryRun = False,
 ) -> None:
     """Run methods on benchmarks and write the tables.
 
@@ -121,10 +122,12 @@ def bench(
     from harness.conduct.store import Store
 
     order = runner.order(method, protocol, benchmarks=bench, settings=set, seeds=seed, limit=limit)
+    if dry_run:
+        return foretold(order, output_path, device, batch_size)
     outcome = runner.bench(
         order, Store(output_path), say=said, device=device, batch_rows=batch_size
     )
-    ended(outcome.tables, outcome.failures)
+    return ended(outcome.tables, outcome.failures)
 
 
 @app.command("list")

@@ -11,12 +11,14 @@ from harness.commands.options import (
     BatchRows,
     Benchmarks,
     Device,
+    DryRun,
     Fields,
     Limit,
     Output,
     Seeds,
     Terms,
     ended,
+    foretold,
     said,
 )
 
@@ -47,6 +49,7 @@ def curve(
     batch_size: BatchRows = 64,
     device: Device = None,
     output_path: Output = Path("results"),
+    dry_run: DryRun = False,
 ) -> None:
     """Draw gold, reward and win rate against the number of pairs, and where methods cross.
 
@@ -58,11 +61,14 @@ def curve(
     from harness.conduct.store import Store
 
     order = runner.order(method, protocol, benchmarks=bench, settings=set, seeds=seed, limit=limit)
+    wanted = curving.plan(order, fractions)
+    if dry_run:
+        return foretold(wanted.order, output_path, device, batch_size)
     written, failures = curving.run(
-        curving.plan(order, fractions),
+        wanted,
         Store(output_path),
         say=said,
         device=device,
         batch_rows=batch_size,
     )
-    ended(written[-1:], failures)
+    return ended(written[-1:], failures)

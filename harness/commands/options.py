@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.errors import PlumblineError
+
+if TYPE_CHECKING:
+    from harness.conduct.runner import Order
 
 Terms = Annotated[
     str,
@@ -35,6 +38,26 @@ Output = Annotated[
         help="Results folder. Finished work in it is never done twice.",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        "--dry_run",
+        help="Only say what would be run, with its tokens and how long it would take.",
+    ),
+]
+
+
+def foretold(order: Order, output_path: Path, device: str | None, batch_rows: int) -> None:
+    """Print what a command would run and what that would cost, instead of running it."""
+    from harness.conduct import forecasting, foretelling
+    from harness.conduct.store import Store
+
+    found = forecasting.forecast(
+        order, Store(output_path), say=said, device=device, batch_rows=batch_rows
+    )
+    for line in foretelling.told(found):
+        said(line)
 
 
 def said(line: str) -> None:

@@ -11,12 +11,14 @@ from harness.commands.options import (
     BatchRows,
     Benchmarks,
     Device,
+    DryRun,
     Fields,
     Limit,
     Output,
     Seeds,
     Terms,
     ended,
+    foretold,
     said,
 )
 
@@ -45,6 +47,7 @@ def sweep(
     batch_size: BatchRows = 64,
     device: Device = None,
     output_path: Output = Path("results"),
+    dry_run: DryRun = False,
 ) -> None:
     """Draw a method's gold, reward and win rate against KL and compute, over its strengths.
 
@@ -56,12 +59,15 @@ def sweep(
     from harness.conduct.store import Store
 
     order = runner.order(method, protocol, benchmarks=bench, settings=set, seeds=seed, limit=limit)
+    wanted = sweeping.plan(order, over)
+    if dry_run:
+        return foretold(wanted.order, output_path, device, batch_size)
     written, failures = sweeping.run(
-        sweeping.plan(order, over),
+        wanted,
         Store(output_path),
         say=said,
         pairs=pairs,
         device=device,
         batch_rows=batch_size,
     )
-    ended(written[-1:], failures)
+    return ended(written[-1:], failures)

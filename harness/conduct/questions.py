@@ -57,11 +57,11 @@ class Questions:
 def ask(setting: Setting, name: str) -> Questions:
     """Read a benchmark's prompts and leave out, counted, those that cannot be asked."""
     benchmark = plugins.benchmark(name)
-    read = _read(setting, name, benchmark)
-    notes = Counter(read.notes)
+    found = read(setting, name, benchmark)
+    notes = Counter(found.notes)
     longest: int | None = getattr(benchmark, "max_prompt_tokens", None)
     asked, sampling, seen = [], {}, set()
-    for prompt in read.prompts:
+    for prompt in found.prompts:
         if prompt.id in seen:
             raise PlumblineError(f"benchmark {name} gives two prompts the id {prompt.id!r}")
         seen.add(prompt.id)
@@ -107,7 +107,7 @@ def training(setting: Setting) -> Training:
     asked = [
         prompt
         for name in setting.protocol.sections.data
-        for prompt in _read(setting, name, plugins.benchmark(name)).prompts
+        for prompt in read(setting, name, plugins.benchmark(name)).prompts
     ]
     notes: Counter[str] = Counter()
     pairs = _clean(_pairs(setting, reader, section.pairs), asked, notes)
@@ -128,7 +128,8 @@ def _pairs(setting: Setting, reader: Benchmark, source: Source) -> list[Preferen
     return list(reader.training(load_items(source.mapping(), _folder(setting, source))))
 
 
-def _read(setting: Setting, name: str, benchmark: Benchmark) -> Read:
+def read(setting: Setting, name: str, benchmark: Benchmark) -> Read:
+    """Read a benchmark's items as they come, before anything is left out for its length."""
     source = setting.protocol.sections.data[name]
     return benchmark.read(load_items(source.mapping(), _folder(setting, source)))
 

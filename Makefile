@@ -30,6 +30,10 @@ FORMAT ?= alpaca_eval
 OVER ?=
 PAIRS ?=
 DRY ?=
+TRIALS ?=
+OBJECTIVE ?=
+PROMPTS ?=
+FIELDS ?=
 TO ?=
 RESULTS ?= results
 FORETOLD = $(if $(filter 1 yes true,$(DRY)),--dry-run)
@@ -42,7 +46,7 @@ READY := $(VENV)/.ready
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench tax curve sweep list tables compare calibrate import export check new-method test perf lint clean
+.PHONY: help bench tune tax curve sweep list tables compare calibrate import export check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -59,12 +63,19 @@ help:  ## this text
 	@echo 'The first call makes $(VENV) (Python 3.11 or newer; PYTHON=python3.12 picks one); the'
 	@echo 'first run of the default protocol builds its world, a few minutes, once a machine.'
 
-bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= BATCH= DEVICE= RESULTS= DRY=1]
+bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= FIELDS=tuned|default|both BATCH= DEVICE= RESULTS= DRY=1]
 	@$(if $(METHOD),,echo 'error: say which: make bench METHOD=prompting,best_of_n (make list shows them)' >&2; exit 2)
 	@$(HARNESS) bench --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
-	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
+	  $(if $(FIELDS),--fields '$(FIELDS)') $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
+
+tune: $(READY)  ## METHOD= [TRIALS=8 OBJECTIVE=reward|reward@kl<=4 PROTOCOL= PROMPTS= SEED=]: the same trials for every method
+	@$(if $(METHOD),,echo 'error: say which: make tune METHOD=prompting,best_of_n,static_editing TRIALS=8' >&2; exit 2)
+	@$(HARNESS) tune --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(TRIALS),--trials '$(TRIALS)') $(if $(OBJECTIVE),--objective '$(OBJECTIVE)') \
+	  $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(SEED),--seed '$(SEED)') \
+	  $(if $(BATCH),--batch_size '$(BATCH)') $(if $(DEVICE),--device '$(DEVICE)')
 
 tax: $(READY)  ## METHOD= TASKS= [PROTOCOL= INCLUDE= SHOTS= CHAT=1|0 LIMIT= SET=]: what do methods cost in capability?
 	@$(if $(METHOD),,echo 'error: say which: make tax METHOD=prompting TASKS=testbed_tools' >&2; exit 2)

@@ -17,6 +17,7 @@ from harness.commands.judge import judge
 from harness.commands.options import Device, DryRun, Output, Terms, ended, foretold, said
 from harness.commands.sweep import sweep
 from harness.commands.tax import tax
+from harness.commands.tune import tune
 from harness.errors import PlumblineError
 
 app = typer.Typer(
@@ -108,6 +109,14 @@ def bench(
             min=1,
         ),
     ] = 64,
+    fields: Annotated[
+        str,
+        typer.Option(
+            "--fields",
+            help="`tuned`: rows that name no field use what `tune` found under these terms, "
+            "where it did, and a line says so; `default`: they never do; `both`: a row each.",
+        ),
+    ] = "tuned",
     device: Device = None,
     output_path: Output = Path("results"),
     dry_run: DryRun = False,
@@ -120,12 +129,19 @@ def bench(
     """
     from harness.conduct import runner
     from harness.conduct.store import Store
+    from harness.conduct.tuned import fields_option
 
+    which = fields_option(fields)
     order = runner.order(method, protocol, benchmarks=bench, settings=set, seeds=seed, limit=limit)
     if dry_run:
         return foretold(order, output_path, device, batch_size)
     outcome = runner.bench(
-        order, Store(output_path), say=said, device=device, batch_rows=batch_size
+        order,
+        Store(output_path),
+        say=said,
+        device=device,
+        batch_rows=batch_size,
+        fields=which,
     )
     return ended(outcome.tables, outcome.failures)
 
@@ -291,6 +307,7 @@ app.command()(guarded(judge))
 app.command()(guarded(tax))
 app.command()(guarded(sweep))
 app.command()(guarded(curve))
+app.command()(guarded(tune))
 app.command("import")(guarded(import_files))
 app.command("export")(guarded(export_run))
 

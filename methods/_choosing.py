@@ -113,10 +113,10 @@ def coherence(lab: Lab, asked: Sequence[str], texts: Sequence[str]) -> float:
     return float(cosines.mean())
 
 
-def granted(lab: Lab) -> bool:
-    """Say whether the protocol grants a reward model."""
+def may_try(lab: Lab) -> bool:
+    """Say whether the lab has a reward to choose by and evaluations left to choose with."""
     try:
-        return lab.reward is not None
+        return lab.reward is not None and lab.budget.left != 0
     except PlumblineError:
         return False
 

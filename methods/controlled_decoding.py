@@ -49,7 +49,7 @@ from harness.api import (
     TokenRule,
     guided,
 )
-from methods._choosing import Trials, prompts_of, tuned
+from methods._choosing import Trials, may_try, prompts_of, tuned
 from methods._prefix_values import HeadLearner, How, NetworkLearner, Recipe, quality, train
 from methods._rollouts import Rollouts, rollouts, states_of
 from methods._second_network import SecondNetwork
@@ -58,6 +58,7 @@ from methods._value_head import ValueHead
 from methods._value_training import Scale, doubts
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)  # lambda, tried on development prompts
+USUAL = 1.0  # lambda where none may be tried
 K = 10  # candidate tokens
 HELD = 10  # one training prompt in ten is held out, to judge V
 
@@ -87,6 +88,7 @@ class ControlledDecoding(Method):
         "block": (8, 16, 32),
     }
     neutral: ClassVar[Mapping[str, object] | None] = {"strength": 0.0, "k": 0}
+    tries: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "cd_fudge_token": {"scorer": "fudge", "rule": "token"},
         "cd_fudge_block": {"scorer": "fudge", "rule": "block"},
@@ -217,6 +219,8 @@ class ControlledDecoding(Method):
         """Give lambda as it is set, or as development prompts prefer it."""
         if self.strength is not None or self.rule == "block":
             return self.strength or 0.0, {}
+        if not may_try(lab):
+            return USUAL, {}
         trials = Trials(lab, tuned(lab, self.dev, lab.pairs))
         best = trials.best(
             [({"strength": s}, partial(self._steering, lab, value, s)) for s in STRENGTHS]

@@ -48,13 +48,14 @@ from harness.api import (
     Steering,
     Step,
 )
-from methods._choosing import Rule, Trials, prompts_of, tuned
+from methods._choosing import Rule, Trials, may_try, prompts_of, tuned
 from methods._trajectories import collect, repeated, scratch
 from methods._value_head import Ascent, ValueHead, ascend_in_place
 from methods._value_training import Anchor, Bootstrap, Recipe, Scale, doubts, quality_of, train
 
 DOSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # |u| / |o|, tried on development prompts
 STEPS = (30, 10)  # n, likewise
+USUAL = 0.4  # the dose where none may be tried
 HELD = 10  # one training prompt in ten is held out, to judge V
 LOOK = 4096  # held-out states that the length of an edit is measured on
 
@@ -84,6 +85,7 @@ class Recontrol(Method):
         "dose": DOSES,
     }
     neutral: ClassVar[Mapping[str, object] | None] = {"n": 0}
+    tries: ClassVar[bool] = True
 
     layers: Literal[2, 3] = 3
     hidden: int = 0
@@ -225,9 +227,10 @@ class Recontrol(Method):
         if self.alpha is not None:
             settings = [(self.alpha, first)]
         else:
-            doses = DOSES if self.dose is None else (self.dose,)
+            tried = DOSES if may_try(lab) else (USUAL,)
+            doses = tried if self.dose is None else (self.dose,)
             settings = [(alpha_for(head, states, dose, first), first) for dose in doses]
-        if len(settings) == 1 and not others:
+        if not may_try(lab) or (len(settings) == 1 and not others):
             return *settings[0], {"warnings": []}
         trials = Trials(lab, tuned(lab, self.dev, lab.pairs), self.choose)
 

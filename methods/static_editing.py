@@ -56,7 +56,7 @@ from harness.api import (
     after_prompt,
     at_last,
 )
-from methods._choosing import Trials, granted, tuned
+from methods._choosing import Trials, may_try, tuned
 from methods._directions import (
     enough,
     mean_difference,
@@ -99,6 +99,7 @@ class StaticEditing(Method):
         "strength": STRENGTHS["norm"],
     }
     neutral: ClassVar[Mapping[str, object] | None] = {"strength": 0.0}
+    tries: ClassVar[bool] = True
 
     direction: Direction = "mean"
     site: Literal["resid", "mlp", "heads"] = "resid"
@@ -199,7 +200,7 @@ class StaticEditing(Method):
         Places are tried at the first strength, the other strengths at the best place.
         """
         usual, *others = _usual_first(self.scale) if self.strength is None else (self.strength,)
-        if not granted(lab) or (len(places) == 1 and not others):
+        if not may_try(lab) or (len(places) == 1 and not others):
             return places[0], usual, {"warnings": []}
         trials = Trials(lab, tuned(lab, self.dev, learnt))
 

@@ -16,6 +16,7 @@ from harness.conduct import fractions, plugins, store
 from harness.conduct.cell import Cell
 from harness.conduct.code import code_digest
 from harness.conduct.questions import Training
+from harness.contracts.budget import Budget, BudgetSpent
 from harness.contracts.method import Fitted, Kit, Lab, Named, Stack
 from harness.engine.sampling import Sampling
 from harness.engine.steering import Steering
@@ -87,7 +88,9 @@ def _spec(
 ) -> dict[str, Json]:
     asked = cell.questions
     queries = "queries" in part.method.needs
-    return {
+    # A fit that may try nothing is another fit only of a method that would have tried.
+    bound: dict[str, Json] = {"evaluations": 0} if cell.stack.chosen and part.method.tries else {}
+    return bound | {
         "protocol": cell.setting.protocol.name,
         "protocol_hash": cell.setting.terms_hash,
         "method": described(part),
@@ -118,6 +121,7 @@ def _lab(
         seed=cell.fit_seed,
         left=left,
         scratch=scratch,
+        budget=_budget(cell, part),
         batch_rows=cell.setting.batch_rows,
         reward=reward,
         sampling=Sampling(**cell.setting.protocol.draw(None, {})),
@@ -126,11 +130,23 @@ def _lab(
     return lab
 
 
+def _budget(cell: Cell, part: Named) -> Budget:
+    """Let a fit try settings only where it says that it does, and nobody else chooses them."""
+    return Budget(None if part.method.tries and cell.stack.chosen is None else 0)
+
+
 def _fit(cell: Cell, part: Named, lab: Lab, folder: Path) -> None:
     ledger = Ledger()
     try:
         with cell.setting.metered(ledger), ledger.timed("fit"):
             learned = part.method.fit(lab)
+    except BudgetSpent as error:
+        if part.method.tries:
+            raise
+        raise PlumblineError(
+            f"method {part.name} answers development prompts while it is fitted without saying "
+            "so; declare tries = True, and keep to lab.budget"
+        ) from error
     finally:
         shutil.rmtree(folder / "scratch", ignore_errors=True)
     if not isinstance(learned, Fitted):

@@ -7,7 +7,7 @@ that cannot be written stops everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.conduct import judges, plugins, store
@@ -17,7 +17,9 @@ from harness.conduct.protocol import Protocol, load
 from harness.conduct.questions import Questions, Training, ask, training
 from harness.conduct.running import preflight, run, skip_reason
 from harness.conduct.setting import Setting
+from harness.conduct.stacks import rows as parse_rows
 from harness.conduct.stacks import stacks as parse_stacks
+from harness.conduct.tuned import Fields, rows
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError, unknown
 
@@ -31,6 +33,7 @@ class Order:
 
     benchmarks  in the protocol's order.
     seeds       sampling seeds.
+    named       labels of rows that name fields of their own.
     """
 
     protocol: Protocol
@@ -38,6 +41,7 @@ class Order:
     benchmarks: tuple[str, ...]
     seeds: tuple[int, ...]
     limit: int | None = None
+    named: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -75,15 +79,16 @@ def order(
         plugins.benchmark(name)
     if limit is not None and limit < 1:
         raise PlumblineError(f"LIMIT is {limit}; it must be at least 1")
-    stacks = parse_stacks(methods, settings)
+    written = parse_rows(methods, settings)
     reference = parse_stacks(REFERENCE)
-    rest = [s for s in stacks if s.label != REFERENCE]
+    rest = [s for s, _ in written if s.label != REFERENCE]
     return Order(
         found,
         (*reference, *rest),
         tuple(name for name in known if name in named),
         _seeds(seeds) or tuple(sections.seeds.sampling),
         limit,
+        frozenset(s.label for s, named in written if named),
     )
 
 
@@ -96,12 +101,18 @@ def bench(
     batch_rows: int = 64,
     tables: bool = True,
     setting: Setting | None = None,
+    fields: Fields = "default",
 ) -> Outcome:
-    """Run every cell that is not done, then write the tables of the protocol."""
+    """Run every cell that is not done, then write the tables of the protocol.
+
+    fields  which of tuned and default fields the rows have that name none themselves.
+    """
     setting = setting or Setting(asked.protocol, device=device, batch_rows=batch_rows)
     outcome = Outcome()
     results.check()
     say(f"protocol {setting.protocol.name}, terms {setting.terms_hash}")
+    stacks = rows(asked.stacks, asked.named, setting, results, fields, say)
+    asked = replace(asked, stacks=stacks)
     preflight(setting, asked.stacks)
     pairs = Lazy(lambda: training(setting))
     for name in asked.benchmarks:

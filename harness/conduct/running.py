@@ -177,7 +177,7 @@ def specification(
         "fits": list(learned.fits),
         "limit": cell.limit,
         "items": asked.digest(),
-        "tuning": {"trials": 0, "objective": None},
+        "tuning": tuning(cell.stack),
         "marks": marks(cell, learned),
         "sampling": {
             "answers": [vars(s) for s in sampling],
@@ -190,6 +190,12 @@ def specification(
         "kl": kl.to_json(),
         "touches": sorted(steering.touches),
     }
+
+
+def tuning(stack: Stack) -> dict[str, Json]:
+    """Say how many trials chose a row's fields, and what they optimised."""
+    found = stack.chosen
+    return {"trials": found.trials if found else 0, "objective": found.objective if found else None}
 
 
 def marks(cell: Cell, learned: Learned) -> list[str]:

@@ -16,25 +16,31 @@ from harness.errors import PlumblineError, unknown
 
 def stacks(text: str, settings: str = "") -> list[Stack]:
     """Turn ``METHOD=`` and ``SET=`` into stacks; the same row twice is one row."""
+    return [stack for stack, _ in rows(text, settings)]
+
+
+def rows(text: str, settings: str = "") -> list[tuple[Stack, bool]]:
+    """Give each stack, and whether some field of it was written, in either place."""
     overrides = parse_settings(settings)
-    rows = [tuple(map(_meant, row)) for written in parse_rows(text) for row in _spread(written)]
-    named = {part.name for row in rows for part in row}
+    wanted = [tuple(map(_meant, row)) for written in parse_rows(text) for row in _spread(written)]
+    named = {part.name for row in wanted for part in row}
     stems = {name: Path(name).stem if name.endswith(".py") else name for name in named}
     for name, field, _ in overrides:
         if name not in stems.values():
             raise unknown(f"method (SET {name}.{field}) among those that run", name, stems.values())
-    found: dict[str, Stack] = {}
-    for row in rows:
-        parts = []
+    found: dict[str, tuple[Stack, bool]] = {}
+    for row in wanted:
+        parts, spoken = [], False
         for part in row:
             name, cls, file = plugins.method_class(part.name)
             given = {field: value for target, field, value in overrides if target == name}
             where = str(file or cls.__module__)
             fields = given | dict(part.fields)
+            spoken = spoken or bool(fields)
             fraction = fractions.taken(cls, name, fields)
             parts.append(Named(name, coerce.build(cls, name, where, fields), fraction))
         stack = Stack(tuple(parts))
-        found.setdefault(stack.label, stack)
+        found.setdefault(stack.label, (stack, spoken))
     return list(found.values())
 
 

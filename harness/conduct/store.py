@@ -74,6 +74,14 @@ class Store:
         """Folder of one run."""
         return self.cell(terms, benchmark, stack) / key(spec)
 
+    def tuned(self, terms: str, stack: str, spec: Mapping[str, Json]) -> Path:
+        """Folder of one tuning of one stack."""
+        return self.root / "tuned" / terms / stack / key(spec)
+
+    def frontier(self, terms: str, benchmark: str, spec: Mapping[str, Json]) -> Path:
+        """Folder of the base answers of one benchmark."""
+        return self.root / "frontiers" / terms / benchmark / key(spec)
+
     def verdicts(self, judge: str, backend: str, identity: Mapping[str, Json]) -> Path:
         """File of all replies of one judge over one backend, in whichever run it was asked."""
         return self.root / "verdicts" / judge / f"{plain(backend)}-{digest(identity)}.jsonl"

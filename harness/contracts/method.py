@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.chat import Chat
+from harness.contracts.budget import Budget, Chosen
 from harness.engine.steering import Site, Steering
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
@@ -114,6 +115,7 @@ class Lab(Kit):
     dev      development preferences, for choosing strengths.
     seed     the only source of a fit's randomness.
     scratch  a folder for what does not fit in memory; deleted after the fit.
+    budget   how often the development prompts may be answered; counted by ``generate``.
 
     In a stack ``a+b``, b's lab generates and records through a's Steering (``left``).
     """
@@ -127,9 +129,11 @@ class Lab(Kit):
         queries: Sequence[Prompt] = (),
         seed: int = 0,
         scratch: Path | None = None,
+        budget: Budget | None = None,
         **kit: Any,
     ) -> None:
         super().__init__(model, **kit)
+        self.budget = budget or Budget()
         self.pairs = pairs
         self.dev = dev
         self.seed = seed
@@ -150,9 +154,16 @@ class Lab(Kit):
         sampling: Sampling | None = None,
         steering: Steering | None = None,
     ) -> list[Decoded]:
-        """Let the model, steered by the left neighbours, answer each prompt's chat."""
+        """Let the model, steered by the left neighbours, answer each prompt's chat.
+
+        Prompts of the development pairs cost one evaluation a call; raises BudgetSpent
+        where none is left.
+        """
         from harness.engine.decoding import Job, decode
 
+        held = {p.prompt for p in self.dev} - {p.prompt for p in self.pairs}
+        if any(p.chat in held for p in prompts):
+            self.budget.spend("a fit")
         how = sampling or self.sampling
         jobs = [Job(p.id, p.chat, how) for p in prompts]
         steer = self.left if steering is None else steering
@@ -185,6 +196,8 @@ class Method(ABC):
     search_space  field -> values worth trying; the same for every benchmark.
     neutral       field values at which the method equals the base model, or None.
     control       True for a row that shows what the scorers can be fooled by.
+    tries         True for a method whose fit answers development prompts to choose a setting;
+                  with no evaluation left in ``lab.budget`` it takes its usual one.
     presets       further name -> field values: what the literature calls a setting of it.
     """
 
@@ -192,6 +205,7 @@ class Method(ABC):
     search_space: ClassVar[Mapping[str, Sequence[object]]] = {}
     neutral: ClassVar[Mapping[str, object] | None] = None
     control: ClassVar[bool] = False
+    tries: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     def fit(self, lab: Lab) -> Fitted:
@@ -241,14 +255,19 @@ class Named:
 
 @dataclass(frozen=True)
 class Stack:
-    """Methods applied together, left to right; each is fitted on the model its left has steered."""
+    """Methods applied together, left to right; each is fitted on the model its left has steered.
+
+    chosen  how the fields were chosen; None where they are the defaults, or a user's own.
+    """
 
     parts: tuple[Named, ...]
+    chosen: Chosen | None = None
 
     @property
     def label(self) -> str:
         """Give what stands in a table's first column, and in ``METHOD=``."""
-        return "+".join(part.label for part in self.parts)
+        written = "+".join(part.label for part in self.parts)
+        return f"{written} [{self.chosen.words}]" if self.chosen else written
 
     @property
     def name(self) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.conduct import plugins, store, worlds
 from harness.conduct.fitting import described
-from harness.conduct.questions import read
+from harness.conduct.questions import read, some
 from harness.conduct.runner import Order
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
@@ -38,6 +38,7 @@ class Planned:
     done      how many of them are stored.
     skipped   why it will not be run, or "".
     share     how much of the protocol's pairs a fit is given.
+    folder    where a finished cell lies.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Planned:
     done: int = 0
     skipped: str = ""
     share: float = 1.0
+    folder: Path | None = None
 
     @property
     def left(self) -> int:
@@ -84,7 +86,8 @@ def asked(setting: Setting, name: str) -> Sequence[Prompt] | None:
     if not built(setting):
         return None
     try:
-        return read(setting, name, plugins.benchmark(name)).prompts
+        found = read(setting, name, plugins.benchmark(name)).prompts
+        return some(found, setting.protocol.sections.data[name].count)
     except PlumblineError:
         return None
 
@@ -117,18 +120,18 @@ class _Here:
 
     def cell(self, seed: int, fit_seed: int | None, reason: str) -> Planned:
         """Plan one cell; what is stored of it is counted."""
-        count, done = self._count(), 0
+        one = Planned(
+            ANSWER, self.benchmark, self.stack.label, parts_of(self.stack), seed, fit_seed,
+            self._count(), skipped=reason,
+        )  # fmt: skip
         for folder, spec in self._runs():
             if spec["seed"] != seed or spec["fit_seeds"] != [fit_seed] * (fit_seed is not None):
                 continue
             stored = len(store.responses(folder))
             if store.is_done(folder):
-                count = done = stored
-                break
-            done = max(done, stored)
-        parts = parts_of(self.stack)
-        label = self.stack.label
-        return Planned(ANSWER, self.benchmark, label, parts, seed, fit_seed, count, done, reason)
+                return replace(one, count=stored, done=stored, folder=folder)
+            one = replace(one, done=max(one.done, stored))
+        return one
 
     def _count(self) -> int | None:
         if self.prompts is None:
@@ -167,8 +170,7 @@ class _Here:
             told = as_json([described(p) for p in row.parts])
             reads = any("queries" in p.method.needs and p.method.fits() for p in row.parts)
             benchmark = self.benchmark if reads else ""
-            chosen = getattr(self.stack, "chosen", None)  # fields that trials chose
-            bound = 0 if chosen and getattr(part.method, "tries", False) else None
+            bound = 0 if self.stack.chosen and part.method.tries else None
             key = (store.canonical(told), benchmark, seed, bound)
             if key in known:
                 continue

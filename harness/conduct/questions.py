@@ -82,7 +82,16 @@ def ask(setting: Setting, name: str) -> Questions:
     if not asked:
         why = "; ".join(f"{count} {reason}" for reason, count in notes.items())
         raise PlumblineError(f"benchmark {name}: no prompt is left to ask ({why or 'none read'})")
-    return Questions(name, benchmark, tuple(asked), sampling, notes)
+    kept = some(asked, setting.protocol.sections.data[name].count)
+    if len(kept) < len(asked):
+        notes[f"prompts of {len(asked)} asked, as the protocol wants"] = len(kept)
+    return Questions(name, benchmark, kept, {p.id: sampling[p.id] for p in kept}, notes)
+
+
+def some(prompts: Sequence[Prompt], count: int | None) -> tuple[Prompt, ...]:
+    """Keep ``count`` prompts, in order: those whose ids have the smallest digests."""
+    kept = {p.id for p in sorted(prompts, key=lambda p: digest(p.id))[:count]}
+    return tuple(p for p in prompts if p.id in kept)
 
 
 @dataclass(frozen=True)

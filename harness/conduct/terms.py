@@ -104,16 +104,21 @@ class Source(Section):
 
     def mapping(self) -> dict[str, Any]:
         """Give the fields that are set, as ``sources.load_items`` takes them."""
-        given = self.model_dump(exclude_defaults=True, exclude={"references"})
+        given = self.model_dump(exclude_defaults=True, exclude={"references", "count"})
         if self.file is not None:
             given["file"] = expanded(self.file)
         return given
 
 
 class Data(Source):
-    """[data.<benchmark>]: its items, and reference answers kept in a file of their own."""
+    """[data.<benchmark>]: its items, and reference answers kept in a file of their own.
+
+    count  how many prompts are asked; all if left out.  Which ones depends on their ids alone,
+           so that smaller counts lie inside larger ones.
+    """
 
     references: Source | None = None
+    count: int | None = Field(default=None, ge=1)
 
     def mapping(self) -> dict[str, Any]:
         """Give the fields that are set, the references' own among them."""

@@ -52,6 +52,26 @@ def test_a_set_of_which_nothing_is_left_is_an_error(tiny, tmp_path):
         ask(made, "hh_rlhf")
 
 
+def test_a_count_takes_the_same_prompts_whatever_stands_beside_them(tiny, tmp_path):
+    """A smaller count lies inside a larger one; ids choose, order stays, and it is counted."""
+    items = [pair(name) for name in ("a", "b", "c", "a a", "a b", "a c", "b a", "b b")]
+
+    def asked(count, lines=items):
+        made = setting(tiny, tmp_path, lines)
+        text = made.protocol.file.read_text()
+        line = f'file = "{tmp_path}/items.jsonl"'
+        made.protocol.file.write_text(text.replace(line, f"{line}\ncount = {count}"))
+        return ask(Setting(load(made.protocol.file), device="cpu"), "hh_rlhf")
+
+    whole, five, two = asked(8), asked(5), asked(2)
+    assert [len(q.prompts) for q in (whole, five, two)] == [8, 5, 2]
+    assert set(two.prompts) < set(five.prompts) < set(whole.prompts)
+    assert [p for p in whole.prompts if p in five.prompts] == list(five.prompts)
+    assert five.notes["prompts of 8 asked, as the protocol wants"] == 5
+    assert set(five.sampling) == {p.id for p in five.prompts}
+    assert not any("asked" in note for note in asked(8).notes)
+
+
 def test_sampling_follows_the_protocol_then_the_set(tiny, tmp_path):
     """A field the protocol leaves open is the benchmark's own; a section of its own wins."""
     items = [pair("a b")]

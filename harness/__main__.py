@@ -134,7 +134,7 @@ def bench(
     which = fields_option(fields)
     order = runner.order(method, protocol, benchmarks=bench, settings=set, seeds=seed, limit=limit)
     if dry_run:
-        return foretold(order, output_path, device, batch_size)
+        return foretold(order, output_path, device, batch_size, which)
     outcome = runner.bench(
         order,
         Store(output_path),

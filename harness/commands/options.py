@@ -12,6 +12,7 @@ from harness.errors import PlumblineError
 
 if TYPE_CHECKING:
     from harness.conduct.runner import Order
+    from harness.conduct.tuned import Fields as TunedOr
 
 Terms = Annotated[
     str,
@@ -48,13 +49,24 @@ DryRun = Annotated[
 ]
 
 
-def foretold(order: Order, output_path: Path, device: str | None, batch_rows: int) -> None:
+def foretold(
+    order: Order,
+    output_path: Path,
+    device: str | None,
+    batch_rows: int,
+    fields: TunedOr = "default",
+) -> None:
     """Print what a command would run and what that would cost, instead of running it."""
     from harness.conduct import forecasting, foretelling
     from harness.conduct.store import Store
 
     found = forecasting.forecast(
-        order, Store(output_path), say=said, device=device, batch_rows=batch_rows
+        order,
+        Store(output_path),
+        say=said,
+        device=device,
+        batch_rows=batch_rows,
+        fields=fields,
     )
     for line in foretelling.told(found):
         said(line)

@@ -20,6 +20,7 @@ from harness.conduct.planned import Planned, built, parts_of, plan
 from harness.conduct.runner import Order
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
+from harness.conduct.tuned import Fields, rows
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError
 from harness.report.frames import REFERENCE
@@ -217,9 +218,15 @@ def forecast(
     say: Say = print,
     device: str | None = None,
     batch_rows: int = 64,
+    fields: Fields = "default",
 ) -> Forecast:
-    """Predict a command; at most a few prompts are answered for it, and nothing is stored."""
+    """Predict a command; at most a few prompts are answered for it, and nothing is stored.
+
+    fields  as `runner.bench` takes it.
+    """
     setting = Setting(order.protocol, device=device, batch_rows=batch_rows)
+    stacks = rows(order.stacks, order.named, setting, results, fields, say)
+    order = replace(order, stacks=stacks)
     lines = plan(setting, order, results)
     if not any(line.left or line.count is None for line in lines):
         return Forecast(tuple(lines), tuple(Guess(None, "") for _ in lines))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.conduct import store
 from harness.report.columns import NONE, decimals, heading, in_order, labelled, plus_minus
 from harness.report.comparison import Comparison, Result, judged
 from harness.report.markup import Grid, line
@@ -135,6 +134,5 @@ def _categories(comparison: Comparison) -> dict[str, str]:
     found: dict[str, str] = {}
     for result in comparison.results:
         for run in result.row.runs[:1]:
-            for prompt in store.read_lines(run.folder / "prompts.jsonl"):
-                found.setdefault(str(prompt["id"]), str(prompt.get("category") or ""))
+            found = {**run.categories, **found}
     return {name: category for name, category in found.items() if category}

@@ -11,9 +11,9 @@ import numpy as np
 from harness.records import Json
 from harness.report.cost import Cost, cost_of
 from harness.report.frames import REFERENCE, Cell, Row
+from harness.report.resampling import RESAMPLES
 from harness.report.simultaneous import Family
 from harness.report.statistics import (
-    RESAMPLES,
     Array,
     Contrast,
     Estimate,
@@ -305,15 +305,24 @@ def negated(e: Estimate) -> Estimate:
 
 
 def tuned_alike(a: Row, b: Row) -> bool:
-    """Say whether two rows had the same trials; a row without settings has nothing to tune."""
+    """Say whether two rows were chosen alike: by as many evaluations, of the same thing.
+
+    A row without settings has nothing to tune.
+    """
     if not (_settings(a) and _settings(b)):
         return True
-    return trials(a) == trials(b)
+    return (trials(a), objective(a)) == (trials(b), objective(b))
 
 
 def trials(row: Row) -> int:
-    """Give how many trials its settings were chosen by."""
-    return int((row.spec.get("tuning") or {}).get("trials") or 0)
+    """Give how many evaluations its settings were chosen by, its fit's own included."""
+    told = row.spec.get("tuning") or {}
+    return int(told.get("trials") or 0) + int(told.get("fit") or 0)
+
+
+def objective(row: Row) -> str:
+    """Give what they optimised; "" where there were none."""
+    return str((row.spec.get("tuning") or {}).get("objective") or "") if trials(row) else ""
 
 
 def _settings(row: Row) -> bool:

@@ -24,15 +24,14 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.report.resampling import RESAMPLES, resampled_sums
 from harness.report.statistics import (
     FEWEST_CLUSTERS,
     LEVEL,
-    RESAMPLES,
     Array,
     Estimate,
     cluster_sums,
     identity_seed,
-    resampled_sums,
     student,
 )
 from harness.report.verdicts import wilson

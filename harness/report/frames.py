@@ -5,7 +5,6 @@ Only what a run left on disk is read; nothing here knows a method or a benchmark
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -18,23 +17,23 @@ import numpy as np
 from harness.conduct import store
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
-from harness.records import Json, Score
+from harness.records import Json
 from harness.report.pool import Pool
+from harness.report.readings import Key, Scores, keys_of, readings, scores_of
 from harness.report.statistics import Array, mean_over_rows
 
 REFERENCE = "unsteered"
 VARYING = ("seed", "fit_seeds", "fits", "kl", "marks", "about")  # may differ within a row
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Run:
     """One finished run folder.
 
-    clusters   prompt id -> cluster.
+    clusters   prompt id -> cluster; categories: prompt id -> category, "" for none.
     items      digest of what was asked; equal for runs over the same items.
     keys       (prompt, turn) of every response, sorted.
-    scores     scorer -> key -> Score.
+    scores     scorer -> key -> Score, its words left out.
     ledgers    phase -> what it cost.
     made       environment.json: where and with what; never compared between rows.
     """
@@ -42,9 +41,10 @@ class Run:
     folder: Path
     spec: Mapping[str, Json]
     clusters: Mapping[str, str]
+    categories: Mapping[str, str]
     items: str
     keys: tuple[Key, ...]
-    scores: Mapping[str, Mapping[Key, Score]]
+    scores: Mapping[str, Scores]
     ledgers: Mapping[str, Ledger]
     notes: Mapping[str, int]
     made: Mapping[str, Json]
@@ -117,17 +117,17 @@ class Row:
         keys = self.answered
         by_fit: dict[tuple[str, ...], list[Array]] = {}
         for run in self.runs:
-            scores = run.scores.get(scorer, {})
-            column = [_value(scores.get(key), part) for key in keys]
-            by_fit.setdefault(run.fit, []).append(np.array(column, dtype=float))
+            scores = run.scores.get(scorer)
+            column = np.full(len(keys), np.nan) if scores is None else scores.column(keys, part)
+            by_fit.setdefault(run.fit, []).append(column)
         return np.stack(
             [mean_over_rows(np.stack(columns)) for _, columns in sorted(by_fit.items())]
         )
 
     def parts(self, scorer: str) -> list[str]:
         """Name the sub-scores that any of its scores has."""
-        scores = (s for run in self.runs for s in run.scores.get(scorer, {}).values())
-        return sorted({part for score in scores for part in score.parts})
+        scored = [run.scores[scorer] for run in self.runs if scorer in run.scores]
+        return sorted({part for scores in scored for part in scores.parts})
 
     def outcomes(self, scorer: str) -> Counter[str]:
         """Count the outcomes of one scorer, and as "missing" the answers it did not read.
@@ -136,9 +136,11 @@ class Row:
         """
         counts: Counter[str] = Counter()
         for run in self.runs:
-            scores = run.scores.get(scorer, {})
-            counts.update(score.outcome for score in scores.values())
-            if scores and scorer != "kl":
+            scores = run.scores.get(scorer)
+            if scores is None:
+                continue
+            counts.update(scores.outcomes)
+            if scores and scorer != "kl" and scores.ordered != run.keys:
                 counts["missing"] += len(set(run.keys) - set(scores))
         return +counts
 
@@ -232,25 +234,21 @@ def read_run(folder: Path) -> Run:
     for name in ("method", "benchmark", "protocol", "protocol_hash"):
         if name not in spec:
             raise PlumblineError(f"{folder / 'spec.json'} has no field {name!r}")
-    prompts = {str(p["id"]): p for p in store.read_lines(folder / "prompts.jsonl")}
-    asked = [[i, p.get("chat"), p.get("turns")] for i, p in sorted(prompts.items())]
-    digest = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=8)
-    ledgers: dict[str, Ledger] = {}
-    for line in store.read_lines(folder / "ledger.jsonl"):
-        phase = ledgers.setdefault(str(line.get("phase", "decode")), Ledger())
-        phase += Ledger.from_json(line)
+    found = readings(folder)
     path, environment = folder / "notes.json", folder / "environment.json"
     notes = {str(k): int(v) for k, v in store.read_json(path).items()} if path.exists() else {}
-    if tuned := sum(bool(p.get("tuned")) for p in prompts.values()):
-        notes["prompts that tuning had seen"] = tuned
+    if found["tuned"]:
+        notes["prompts that tuning had seen"] = int(found["tuned"])
+    keys = keys_of(found)
     return Run(
         folder,
         spec,
-        {i: str(p.get("cluster") or i) for i, p in prompts.items()},
-        digest.hexdigest(),
-        tuple(sorted(response.key for response in store.responses(folder))),
-        {name: store.scores(folder, name) for name in _scorers(folder)},
-        ledgers,
+        found["clusters"],
+        found["categories"],
+        found["items"],
+        keys,
+        scores_of(found, keys),
+        {phase: Ledger.from_json(line) for phase, line in found["ledgers"].items()},
         notes,
         store.read_json(environment) if environment.exists() else {},
     )
@@ -279,13 +277,3 @@ def fit_seconds(results: Path, row: Row) -> float:
             for line in store.read_lines(folder / "ledger.jsonl"):
                 seconds += sum(Ledger.from_json(line).seconds.values())
     return seconds
-
-
-def _value(score: Score | None, part: str | None) -> float:
-    if score is None or score.value is None or score.outcome not in ("ok", "tie"):
-        return float("nan")
-    return float(score.value if part is None else score.parts.get(part, float("nan")))
-
-
-def _scorers(folder: Path) -> list[str]:
-    return sorted(p.name[len("scores.") : -len(".jsonl")] for p in folder.glob("scores.*.jsonl"))

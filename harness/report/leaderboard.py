@@ -13,8 +13,9 @@ from harness.judging.preferences import HeadToHead, head_to_head
 from harness.records import Json
 from harness.report.columns import NONE, heading, in_order, labelled, number
 from harness.report.comparison import Comparison, Result, judged
-from harness.report.frames import REFERENCE, Key, Run
+from harness.report.frames import REFERENCE, Run
 from harness.report.markup import Grid, Notes, code, line
+from harness.report.readings import Key
 from harness.report.trust import is_opponent
 
 INSTRUCTIONS = "23af2548ca"  # digest of the 805 instructions, in their published order

@@ -16,8 +16,8 @@ from harness.report.comparison import is_optimised, judged
 from harness.report.figures import folded, legible, on_paper, save
 from harness.report.frames import REFERENCE, Cell, Row
 from harness.report.markup import to_csv
+from harness.report.resampling import RESAMPLES
 from harness.report.statistics import (
-    RESAMPLES,
     Array,
     Contrast,
     Estimate,

@@ -12,19 +12,21 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.report.resampling import CHUNK, RESAMPLES, resampled_sums
+
 Array = NDArray[np.float64]
 
-RESAMPLES = 20_000
 LEVEL = 0.95
 FEWEST_CLUSTERS = 6  # with fewer, no two-sided sign test can reach 5 %, so no interval is given
 FEWEST_FITS = 3  # with fewer, the spread between fits cannot be estimated
 EXACT_FLIPS = 12  # up to 2**12 sign patterns are enumerated, beyond that they are drawn
-CHUNK = 1_000  # resamples held at once
+SIDES = 256  # sides of differences whose resampled means are kept: a table's rows
 
 
 @dataclass(frozen=True)
@@ -71,24 +73,13 @@ class Contrast:
     b: Array | None = None
 
 
+Side = tuple[tuple[int, int], ...]  # per fit: which columns hold its sums and its counts
+
+
 def identity_seed(*parts: str) -> int:
     """Derive a seed from what the data is, so that the same data gives the same bytes."""
     text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
-
-
-def resampled_sums(columns: Array, *, seed: int, resamples: int = RESAMPLES) -> Array:
-    """Sum each column over clusters drawn with replacement: [clusters, k] -> [resamples, k]."""
-    clusters = len(columns)
-    rng = np.random.default_rng(seed)
-    out = np.empty((resamples, columns.shape[1]))
-    for start in range(0, resamples, CHUNK):
-        rows = min(CHUNK, resamples - start)
-        drawn = rng.integers(clusters, size=(rows, clusters))
-        drawn += clusters * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
-        out[start : start + rows] = weights.astype(np.float64) @ columns
-    return out
 
 
 def interval(replicates: Array, clusters: int) -> tuple[float, float]:
@@ -101,7 +92,8 @@ def interval(replicates: Array, clusters: int) -> tuple[float, float]:
         return math.nan, math.nan
     t = student(clusters - 1, (1 + LEVEL) / 2)
     tail = NormalDist().cdf(-math.sqrt(clusters / (clusters - 1)) * t)
-    low, high = np.nanquantile(replicates, [tail, 1 - tail])
+    quantile = np.nanquantile if np.isnan(replicates).any() else np.quantile
+    low, high = quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -143,16 +135,16 @@ def replicated(
             columns.append(column)
         return registry[key]
 
-    plans: list[list[list[tuple[int, int]]]] = []
+    plans: list[list[Side]] = []
     for contrast in contrasts:
         sides = paired(contrast)
         plans.append(
             [
-                [
+                tuple(
                     (register(cluster_sums(row, codes, len(names))), register(counted))
                     for row in side
                     for counted in [cluster_counts(row, codes, len(names))]
-                ]
+                )
                 for side in sides
             ]
         )
@@ -160,8 +152,21 @@ def replicated(
         return
     table = np.column_stack(columns)
     drawn = resampled_sums(table, seed=seed, resamples=resamples)
+
+    @lru_cache(SIDES)
+    def resampled_mean(side: Side, number: int) -> Array:
+        """Give the mean of one side in every resample; a row is a side of many differences."""
+        sums, ns = [s for s, _ in side], [n for _, n in side]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if len(side) < FEWEST_FITS:
+                return np.asarray(drawn[:, sums[0]] / drawn[:, ns[0]])
+            weights = _fit_weights(resamples, len(side), seed + number)
+            totals = (weights * drawn[:, sums]).sum(axis=1)
+            return np.asarray(totals / (weights * drawn[:, ns]).sum(axis=1))
+
     for plan in plans:
-        yield _estimate(plan, table, drawn, seed)
+        means = [resampled_mean(side, number) for number, side in enumerate(plan)]
+        yield _estimate(plan, table, means)
 
 
 def paired(contrast: Contrast) -> list[Array]:
@@ -198,23 +203,16 @@ def _averaged(values: Array) -> Array:
     return values if len(values) >= FEWEST_FITS else mean_over_rows(values)[None]
 
 
-def _estimate(
-    plan: list[list[tuple[int, int]]], table: Array, drawn: Array, seed: int
-) -> tuple[Estimate, Array]:
-    value, replicates = 0.0, np.zeros(len(drawn))
-    counts, fits = np.zeros(len(table)), list[Array]()
-    for sign, (number, side) in zip((1, -1), enumerate(plan), strict=False):
+def _estimate(plan: Sequence[Side], table: Array, means: Sequence[Array]) -> tuple[Estimate, Array]:
+    value, counts, fits = 0.0, np.zeros(len(table)), list[Array]()
+    for sign, side in zip((1, -1), plan, strict=False):
         sums, ns = [s for s, _ in side], [n for _, n in side]
         counts = np.maximum(counts, table[:, ns].max(axis=1))
         total = table[:, ns].sum()
         value += sign * (table[:, sums].sum() / total if total else math.nan)
-        weights = _fit_weights(len(drawn), len(side), seed + number)
         if len(side) >= FEWEST_FITS:
             fits.append(table[:, sums].sum(axis=0) / np.maximum(table[:, ns].sum(axis=0), 1))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            replicates += sign * (
-                (weights * drawn[:, sums]).sum(axis=1) / (weights * drawn[:, ns]).sum(axis=1)
-            )
+    replicates = means[0] if len(means) == 1 else means[0] - means[1]
     clusters = int((counts > 0).sum())
     n = int(counts.sum())
     if math.isnan(value) or clusters < 2:
@@ -228,6 +226,7 @@ def _estimate(
     return Estimate(value, low, high, se, n, clusters, clusters - 1.0), replicates
 
 
+@lru_cache(1024)
 def student(freedom: float, share: float) -> float:
     """Give the quantile of Student's t."""
     from scipy.special import stdtrit
@@ -249,9 +248,8 @@ def _fit_freedom(se: float, fits: Sequence[Array], clusters: int) -> float:
     return max(1.0, se**4 / spread) if spread > 0 else float(clusters - 1)
 
 
+@lru_cache(4)
 def _fit_weights(resamples: int, fits: int, seed: int) -> Array:
-    if fits < FEWEST_FITS:
-        return np.ones((resamples, fits))
     rng = np.random.default_rng([seed, fits])
     drawn = rng.integers(fits, size=(resamples, fits - 1))
     return np.asarray((drawn[:, :, None] == np.arange(fits)).sum(axis=1), dtype=np.float64)

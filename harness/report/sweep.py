@@ -23,8 +23,8 @@ from harness.report.figures import legible, on_paper, save
 from harness.report.frames import REFERENCE, Cell, Row
 from harness.report.law import Law, Readings, law
 from harness.report.markup import to_csv
+from harness.report.resampling import RESAMPLES
 from harness.report.statistics import (
-    RESAMPLES,
     Array,
     Contrast,
     Estimate,

@@ -11,7 +11,8 @@ import numpy as np
 from harness.judging.agreement import kappa
 from harness.records import Score
 from harness.report.correction import Corrected, corrected, labelled_slice
-from harness.report.frames import Key, Row
+from harness.report.frames import Row
+from harness.report.readings import Key
 from harness.report.statistics import Array, Contrast, Estimate, bootstrap, identity_seed
 from harness.report.verdicts import Kind, Verdicts, kind_of, verdicts
 
@@ -83,8 +84,8 @@ def trust(row: Row, scorer: str, reference: Row | None) -> Trust | None:
 
 def is_opponent(reference: Row, scorer: str) -> bool:
     """Say whether the judge compared the rows with this one: then all it has are ties."""
-    scores = [s for run in reference.runs for s in run.scores.get(scorer, {}).values()]
-    return all(s.outcome == "tie" and s.value == 0.5 for s in scores)
+    scored = [run.scores[scorer] for run in reference.runs if scorer in run.scores]
+    return all({*s.outcomes} <= {"tie"} and (s.values_there == 0.5).all() for s in scored)
 
 
 def by_seed(row: Row, scorer: str) -> dict[Seen, Score | None]:

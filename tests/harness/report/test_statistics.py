@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.report.resampling import resampled_sums
 from harness.report.statistics import (
     Contrast,
     Estimate,
@@ -14,7 +15,6 @@ from harness.report.statistics import (
     interval,
     mean_over_rows,
     rank_intervals,
-    resampled_sums,
     sign_flip_p,
 )
 
@@ -245,3 +245,12 @@ def test_averaging_skips_what_is_missing():
     """The mean over seeds uses the seeds that have a value."""
     found = mean_over_rows(np.array([[1.0, NAN, NAN], [3.0, 5.0, NAN]]))
     assert found == pytest.approx([2.0, 5.0, NAN], nan_ok=True)
+
+
+def test_one_seed_is_drawn_once(monkeypatch):
+    """However many rows share the clusters, their resamples are drawn a single time."""
+    made, default = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: made.append(seed) or default(seed))
+    first = [resampled_sums(np.eye(9)[:, :k], seed=987_654_321, resamples=1500) for k in (1, 2, 9)]
+    assert made == [987_654_321]
+    assert (first[0] == first[2][:, :1]).all()

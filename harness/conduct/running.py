@@ -177,7 +177,7 @@ def specification(
         "fits": list(learned.fits),
         "limit": cell.limit,
         "items": asked.digest(),
-        "tuning": tuning(cell.stack),
+        "tuning": tuning(cell.stack, learned),
         "marks": marks(cell, learned),
         "sampling": {
             "answers": [vars(s) for s in sampling],
@@ -192,10 +192,18 @@ def specification(
     }
 
 
-def tuning(stack: Stack) -> dict[str, Json]:
-    """Say how many trials chose a row's fields, and what they optimised."""
-    found = stack.chosen
-    return {"trials": found.trials if found else 0, "objective": found.objective if found else None}
+def tuning(stack: Stack, learned: Learned) -> dict[str, Json]:
+    """Say how many evaluations chose a row's settings, and what they optimised.
+
+    trials  of ``tune``; fit: those that fits made themselves, left out where there are none.
+    """
+    own = [fitted.facts for fitted in learned.fitted if fitted.facts.get("trials")]
+    within = sum(len(facts["trials"]) for facts in own)
+    if stack.chosen:
+        return {"trials": stack.chosen.trials, "objective": stack.chosen.objective}
+    if not within:
+        return {"trials": 0, "objective": None}
+    return {"trials": 0, "objective": str(own[0].get("chosen_by", "reward")), "fit": within}
 
 
 def marks(cell: Cell, learned: Learned) -> list[str]:

@@ -6,7 +6,14 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from harness.report.comparison import Comparison, Result, is_optimised, judged, trials
+from harness.report.comparison import (
+    Comparison,
+    Result,
+    is_optimised,
+    judged,
+    objective,
+    trials,
+)
 from harness.report.cost import Cost, seconds_ratio, tokens_ratio
 from harness.report.improvement import aligned_row, gap_closed
 from harness.report.markup import Line, bold, line
@@ -146,11 +153,11 @@ def tuning(result: Result) -> str:
     """Say how many trials chose the settings, and what they optimised."""
     if not result.row.runs:
         return NONE
-    objective = (result.row.spec.get("tuning") or {}).get("objective")
-    count = trials(result.row)
+    count, aim = trials(result.row), objective(result.row)
     if not count:
         return "none"
-    return f"{count} on {objective}" if objective else str(count)
+    where = " in its fit" if (result.row.spec.get("tuning") or {}).get("fit") else ""
+    return f"{count}{where} on {aim}" if aim else f"{count}{where}"
 
 
 def fits(result: Result) -> str:
@@ -244,8 +251,8 @@ def main_columns(comparison: Comparison) -> list[Column]:
         Column(
             "tuning",
             lambda r: line(tuning(r)),
-            "trials its settings were chosen by, and what they optimised; what a method tries "
-            "while it is fitted is listed below",
+            "evaluations on development prompts that its settings were chosen by, in tuning "
+            "or while it was fitted, and what they optimised",
         ),
     ]
     return columns

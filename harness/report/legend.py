@@ -60,8 +60,8 @@ def legend(comparison: Comparison, columns: Sequence[Column]) -> Notes:
         lines.append(line(f"{EVEN}: the interval includes zero: no difference is shown"))
     if comparison.withheld:
         lines.append(
-            line("Rows whose settings were chosen by different numbers of trials are not ranked "
-                 "against each other, whatever their difference.")
+            line("Rows whose settings were chosen by different numbers of trials, or by trials of "
+                 "different things, are not ranked against each other, whatever their difference.")
         )  # fmt: skip
     if any(result.why == "items differ" for result in comparison.results):
         lines.append(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from toystore import run_spec, wave, write_run, write_skip
 
+from harness.report.columns import tuning
 from harness.report.comparison import choose_headline, compare
 from harness.report.cost import seconds_ratio, tokens_ratio
 from harness.report.frames import read_cell
@@ -72,6 +73,23 @@ def test_rows_tuned_with_other_trials_are_not_ranked(tmp_path):
     assert comparison.withheld
     assert rows["recontrol"].rank == rows["prompting"].rank == (1, 2)
     assert rows["unsteered"].rank == (3, 3)
+
+
+def test_what_a_fit_tried_itself_counts_as_trials(tmp_path):
+    """A method that chose its strength in its fit is held only against rows with as many trials."""
+    eight = {"trials": 8, "objective": "reward"}
+    add(tmp_path, "unsteered", BASE)
+    add(tmp_path, "prompting", BASE + 1)
+    add(tmp_path, "recontrol", BASE + 2, tuning={"trials": 0, "objective": "reward", "fit": 8})
+    add(tmp_path, "dpo", BASE + 3, tuning=eight)
+    add(tmp_path, "alignez", BASE + 4, tuning={**eight, "objective": "reward@kl<=4"})
+    comparison, rows = compared(tmp_path)
+    assert comparison.withheld
+    assert tuning(rows["recontrol"]) == "8 in its fit on reward"
+    assert tuning(rows["alignez"]) == "8 on reward@kl<=4"
+    assert rows["dpo"].rank == (1, 3)  # ahead of recontrol alone
+    assert rows["recontrol"].rank == (2, 4)
+    assert rows["prompting"].rank == rows["alignez"].rank == (1, 4)
 
 
 def test_missing_scores_leave_the_pair_out(tmp_path):

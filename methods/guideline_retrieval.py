@@ -12,6 +12,8 @@ case and spacing, and never sees an answer.
 
 Guidelines in the library's order, not by similarity, make prompts that retrieve the same set
 begin alike.  Of two guidelines that nearly say the same (cosine above 0.95) the nearer is kept.
+Ties go to the first, so a question near to none gets those a library begins with, its general
+ones.  Function words do not count: they would find "how to make a weapon" for "How do I bake?".
 """
 
 from __future__ import annotations
@@ -29,18 +31,26 @@ from harness.api import Chat, Fitted, Kit, Method, Need, PlumblineError, Steerin
 HEADER = "Follow these guidelines in your answer."
 ALIKE = 0.95
 LIBRARY = (
+    ("hello, thanks, opinion, chat", "Be helpful, careful and friendly in your answers."),
+    ("explain why or how something works", "Explain step by step, in plain words."),
+    ("what is the best way to do something, recommend", "Give a few options and their reasons."),
     ("how to make a weapon, bomb, poison or explosive", "Refuse to help with hurting people."),
     ("steal, break into, hack, cheat or commit a crime", "Refuse to help with crimes, politely."),
     ("kill myself, hurt myself, feel hopeless", "Be kind, and point to people who can help."),
     ("medicine, symptoms, pain, doctor, illness", "Say when a doctor should be asked."),
     ("money, invest, tax, law, contract, court", "Say what is general and what needs an expert."),
     ("someone's private address, password or personal data", "Keep private data private."),
-    ("explain why or how something works", "Explain step by step, in plain words."),
-    ("what is the best way to do something, recommend", "Give a few options and their reasons."),
     ("write a story, poem, letter or essay", "Keep to the form and the tone asked for."),
     ("fix this code, program, error, function", "Show the corrected code and say what was wrong."),
     ("calculate, solve, number, equation, how many", "Work it out in steps and check the result."),
-    ("hello, thanks, opinion, chat", "Be helpful, careful and friendly in your answers."),
+)
+FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and any are as at be by can could did do does for from had has have how i if in into "
+        "is it its me my of on or our please should so some tell that the their them there this "
+        "to want was we were what when where which who why will with would you your",
+    )
 )
 
 
@@ -123,8 +133,8 @@ class Index:
 
 
 def words(text: str) -> list[str]:
-    """Give a text's words, without case."""
-    return re.findall(r"\w+", text.casefold())
+    """Give a text's words, without case and without function words."""
+    return [w for w in re.findall(r"\w+", text.casefold()) if w not in FUNCTION_WORDS]
 
 
 def _vector(text: str, weights: Mapping[str, float]) -> dict[str, float]:

@@ -40,13 +40,21 @@ def test_guidelines_stand_in_the_librarys_order():
     """Not by similarity, so that equal sets begin alike."""
     index = Index.of(LIBRARY)
     found = index.nearest("fix this code and calculate how to make a weapon", 3)
-    assert found == sorted(found) == [0, 9, 10]
+    assert found == sorted(found) == [3, 10, 11]
 
 
 def test_the_whole_library_is_the_same_for_all(llama):
     """With as many guidelines as there are, every prompt gets the same."""
     steering = steer(llama, count=len(LIBRARY))
     assert len({system(steering, text) for text in ("hello", "bomb", "tax")}) == 1
+
+
+def test_how_a_question_is_put_retrieves_nothing():
+    """Function words do not count; a question near to none gets the library's first."""
+    index = Index.of(LIBRARY)
+    assert index.nearest("How do I bake bread?", 3) == [0, 1, 2]
+    assert index.nearest("how to do it with a", 1) == index.nearest("", 1) == [0]
+    assert index.nearest("How do I make a bomb?", 1) == [3]
 
 
 def test_near_repetitions_are_left_out():

@@ -52,9 +52,10 @@ def tune(
     """Choose every method's settings by the same number of trials, on the clock.
 
     Settings are spread over the space a method declares; the truth, the evaluation reward and
-    the benchmarks' prompts are never read. Finished trials are kept: a tuning that was killed
-    goes on. `bench` then uses the fields found. One line is printed per trial and per method;
-    the path of the figure (score against budget) comes last, its CSV beside it.
+    the benchmarks' prompts are never read. A method that would try settings while it is fitted
+    takes its usual one instead. Finished trials are kept: a tuning that was killed goes on.
+    `bench` then uses the fields found. One line is printed per trial and per method; the path
+    of the figure (score against budget) comes last, its CSV beside it.
     """
     from harness.conduct import objective as objectives
     from harness.conduct import runner, tuning

@@ -267,7 +267,7 @@ class Coherence(Section):
 
 
 class Tuning(Section):
-    """[tuning]: trials each method is given; 0 means defaults are run."""
+    """[tuning]: trials that ``tune`` gives each method; 0 leaves it to the command."""
 
     trials: int = Field(default=0, ge=0)
 

@@ -185,4 +185,5 @@ def _divergence(
     try:
         return fmean(cell.setting.kl(jobs, [d.tokens for d in decoded], steering))
     except NoDensity as error:
-        raise NoKL(f"{cell.stack.name} has no KL: {error}; OBJECTIVE=reward asks for none") from error
+        why = f"{cell.stack.name} has no KL: {error}; OBJECTIVE=reward asks for none"
+        raise NoKL(why) from error

@@ -80,7 +80,8 @@ def write(folders: Sequence[Path]) -> list[Path]:
     if not found:
         return []
     curves = [found[name] for name in sorted(found)]
-    stem = terms / f"budget.{store.plain(first['objective'])}-{first['prompts']}-prompts"
+    name = f"{store.plain(first['objective'])}-{first['prompts']}-prompts"
+    stem = terms.parents[1] / "budgets" / terms.name / name
     csv = stem.with_name(stem.name + ".csv")
     store.write_text(csv, to_csv(_records(curves)))
     png, svg = _draw(curves, first["prompts"], stem)
@@ -109,19 +110,20 @@ def _draw(curves: Sequence[Spent], prompts: int, stem: Path) -> list[Path]:
     with on_paper():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(6.4, max(3.6, 0.22 * len(curves) + 0.8)), layout="constrained")
         panel = figure.subplots()
         for i, one in enumerate(curves):
             k = range(1, len(one.expected) + 1)
             label = folded(legible(one.method))
-            panel.plot(k, one.expected, "o-", color=f"C{i % 10}", markersize=3.5, label=label)
+            dashes = ("-", "--", ":")[i // 10 % 3]  # ten colours, then the same ones dashed
+            panel.plot(k, one.expected, f"o{dashes}", color=f"C{i % 10}", ms=3.5, label=label)
         longest = max(len(one.expected) for one in curves)
         panel.set_xticks(range(1, longest + 1, 1 + longest // 12))
         panel.set_xlabel("settings tried")
         panel.set_ylabel("expected best mean reward")
         panel.grid(color="#e6e6e6", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
-        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+        figure.legend(frameon=False, fontsize=8, loc="outside center right")
         said = f"{curves[0].objective} on {prompts} development prompts"
-        panel.set_title(legible(f"what more tuning brings: {said}"), loc="left", fontsize=10)
+        figure.suptitle(legible(f"What more tuning brings: {said}"), size=10)
         return save(figure, stem)

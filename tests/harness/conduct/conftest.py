@@ -69,6 +69,83 @@ class Spoken(Method):
 '''
 
 
+PUSHED = '''"""Pushes one token, more or less, and learns nothing."""
+from dataclasses import dataclass
+from typing import ClassVar
+from harness.api import Method, PlumblineError, Steering
+
+@dataclass(frozen=True)
+class Pushed(Method):
+    """A method of the tests with a strength."""
+
+    search_space: ClassVar = {"strength": (0.0, 1.0, 20.0), "token": (1, 2)}
+    strength: float = 0.0
+    token: int = 1
+
+    def __post_init__(self):
+        if self.strength == 20.0 and self.token == 2:
+            raise PlumblineError("too much of it")
+
+    def steer(self, kit, fitted):
+        """Add the strength to the token's logit."""
+        def push(logits, step):
+            logits = logits.clone()
+            logits[..., self.token] += self.strength
+            return logits
+        return Steering(logits=(push,))
+'''
+
+CURIOUS = '''"""Reads the prompts it is going to be asked."""
+from dataclasses import dataclass
+from typing import ClassVar
+from harness.api import Fitted, Method, Steering
+
+@dataclass(frozen=True)
+class Curious(Method):
+    """A transductive method of the tests."""
+
+    needs: ClassVar = frozenset({"queries"})
+    search_space: ClassVar = {"times": (1, 2, 3, 4)}
+    times: int = 1
+
+    def fit(self, lab):
+        """Remember them."""
+        return Fitted({}, {"read": [p.chat.last_user for p in lab.queries]})
+
+    def steer(self, kit, fitted):
+        """Do nothing."""
+        return Steering()
+'''
+
+COUNTED = '''"""Answers the development prompts while it is fitted."""
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from harness.api import Fitted, Method, Prompt, Steering
+
+@dataclass(frozen=True)
+class {name}(Method):
+    """A fit of the tests that tries things."""
+
+    search_space: ClassVar = {{"times": (1, 2, 3)}}
+    tries: ClassVar[bool] = {tries}
+    times: int = 1
+
+    def fit(self, lab):
+        """Answer them, so many times, as long as it may."""
+        asked = [Prompt("x", lab.dev[0].prompt)]
+        made = 0
+        while made < self.times and {asks}:
+            lab.generate(asked)
+            made += 1
+        return Fitted({{"t": torch.zeros(1)}}, {{"made": made}})
+
+    def steer(self, kit, fitted):
+        """Do nothing."""
+        return Steering()
+'''
+
+
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory):
     """Give the path of a method that edits prompts."""
@@ -106,3 +183,31 @@ def fitted(tmp_path):
     file = tmp_path / "counted.py"
     file.write_text(FITTED)
     return str(file)
+
+
+@pytest.fixture
+def pushed(tmp_path):
+    """Give the path of a method with a small search space."""
+    file = tmp_path / "pushed.py"
+    file.write_text(PUSHED)
+    return str(file)
+
+
+@pytest.fixture
+def curious(tmp_path):
+    """Give the path of a method that reads the prompts it is going to be asked."""
+    file = tmp_path / "curious.py"
+    file.write_text(CURIOUS)
+    return str(file)
+
+
+@pytest.fixture
+def trying(tmp_path):
+    """Give the function that writes a method whose fit answers development prompts."""
+
+    def write(name, tries, asks="lab.budget.left != 0"):
+        file = tmp_path / f"{name.lower()}.py"
+        file.write_text(COUNTED.format(name=name, tries=tries, asks=asks))
+        return str(file)
+
+    return write

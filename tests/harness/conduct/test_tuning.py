@@ -5,120 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.conduct import proposing, runner, store, trials, tuning
+from harness.conduct import runner, store, tuning
 from harness.conduct.development import Sealed, development
 from harness.conduct.evaluating import Evaluator
-from harness.conduct.objective import Objective, parse
+from harness.conduct.objective import parse
 from harness.conduct.protocol import load
 from harness.conduct.questions import training
 from harness.conduct.setting import Setting
-from harness.contracts.budget import Budget, BudgetSpent, Chosen
-from harness.contracts.method import Method, Named, Stack
+from harness.contracts.budget import Budget, BudgetSpent
 from harness.errors import PlumblineError
-
-PUSHED = '''"""Pushes one token, more or less, and learns nothing."""
-from dataclasses import dataclass
-from typing import ClassVar
-from harness.api import Method, PlumblineError, Steering
-
-@dataclass(frozen=True)
-class Pushed(Method):
-    """A method of the tests with a strength."""
-
-    search_space: ClassVar = {"strength": (0.0, 1.0, 20.0), "token": (1, 2)}
-    strength: float = 0.0
-    token: int = 1
-
-    def __post_init__(self):
-        if self.strength == 20.0 and self.token == 2:
-            raise PlumblineError("too much of it")
-
-    def steer(self, kit, fitted):
-        """Add the strength to the token's logit."""
-        def push(logits, step):
-            logits = logits.clone()
-            logits[..., self.token] += self.strength
-            return logits
-        return Steering(logits=(push,))
-'''
-
-CURIOUS = '''"""Reads the prompts it is going to be asked."""
-from dataclasses import dataclass
-from typing import ClassVar
-from harness.api import Fitted, Method, Steering
-
-@dataclass(frozen=True)
-class Curious(Method):
-    """A transductive method of the tests."""
-
-    needs: ClassVar = frozenset({"queries"})
-    search_space: ClassVar = {"times": (1, 2, 3, 4)}
-    times: int = 1
-
-    def fit(self, lab):
-        """Remember them."""
-        return Fitted({}, {"read": [p.chat.last_user for p in lab.queries]})
-
-    def steer(self, kit, fitted):
-        """Do nothing."""
-        return Steering()
-'''
-
-COUNTED = '''"""Answers the development prompts while it is fitted."""
-from dataclasses import dataclass
-from typing import ClassVar
-import torch
-from harness.api import Fitted, Method, Prompt, Steering
-
-@dataclass(frozen=True)
-class {name}(Method):
-    """A fit of the tests that tries things."""
-
-    search_space: ClassVar = {{"times": (1, 2, 3)}}
-    tries: ClassVar[bool] = {tries}
-    times: int = 1
-
-    def fit(self, lab):
-        """Answer them, so many times, as long as it may."""
-        asked = [Prompt("x", lab.dev[0].prompt)]
-        made = 0
-        while made < self.times and {asks}:
-            lab.generate(asked)
-            made += 1
-        return Fitted({{"t": torch.zeros(1)}}, {{"made": made}})
-
-    def steer(self, kit, fitted):
-        """Do nothing."""
-        return Steering()
-'''
-
-
-@pytest.fixture
-def pushed(tmp_path):
-    """Give the path of a method with a small search space."""
-    file = tmp_path / "pushed.py"
-    file.write_text(PUSHED)
-    return str(file)
-
-
-@pytest.fixture
-def curious(tmp_path):
-    """Give the path of a method that reads the prompts it is going to be asked."""
-    file = tmp_path / "curious.py"
-    file.write_text(CURIOUS)
-    return str(file)
-
-
-@pytest.fixture
-def trying(tmp_path):
-    """Give the function that writes a method whose fit answers development prompts."""
-
-    def write(name, tries, asks="lab.budget.left != 0"):
-        file = tmp_path / f"{name.lower()}.py"
-        file.write_text(COUNTED.format(name=name, tries=tries, asks=asks))
-        return str(file)
-
-    return write
 
 
 def tune(tiny, results, methods, count=4, objective="reward", prompts=None, say=None, seeds="0"):
@@ -240,11 +135,14 @@ def test_a_space_smaller_than_the_budget_spends_the_rest_on_fresh_seeds(tiny, tm
     assert any("1 combinations that the method refuses" in line for line in lines)
 
 
-def test_a_setting_that_fails_has_spent_its_trial(tiny, tmp_path):
+def test_a_setting_that_fails_has_spent_its_trial(tiny, tmp_path, pushed):
     """A setting that cannot be run counts like any other and is never chosen."""
     file = tmp_path / "brittle.py"
     file.write_text(
-        PUSHED.replace("Pushed", "Brittle").replace(
+        Path(pushed)
+        .read_text()
+        .replace("Pushed", "Brittle")
+        .replace(
             '        """Add the strength',
             "        if self.strength == 1.0:\n            raise ValueError('no')\n"
             '        """Add the strength',
@@ -515,145 +413,3 @@ def test_a_search_space_its_fields_refuse_is_one_line(tiny, tmp_path, pushed, sp
     outcome, _ = tune(tiny, tmp_path / "r", f"{pushed},best_of_n", count=1)
     assert len(outcome.folders) == 1
     assert said in outcome.failures[0]
-
-
-# ------------------------------------------------------------- proposals
-
-
-def two_by_five():
-    """A stack of ten settings."""
-    from dataclasses import dataclass
-    from typing import ClassVar
-
-    @dataclass(frozen=True)
-    class Plain(Method):
-        search_space: ClassVar = {"a": (1, 2), "b": (0.1, 0.2, 0.3, 0.4, 0.5)}
-        a: int = 1
-        b: float = 0.3
-
-        def steer(self, kit, fitted):
-            raise AssertionError
-
-    globals()["Plain"] = Plain
-    return Stack((Named("plain", Plain()),))
-
-
-def test_no_setting_is_proposed_twice_while_there_are_others():
-    """Ten settings are ten proposals, whatever is asked for above that, and each is another."""
-    stack = two_by_five()
-    space = proposing.axes(stack)
-    for count in (1, 3, 10, 50):
-        found = proposing.proposals(stack, space, count, 0).stacks
-        assert len({s.label for s in found}) == len(found) == min(count, 10)
-        assert found[0] == stack
-
-
-def test_proposals_depend_on_the_seed_alone_and_a_larger_budget_begins_alike():
-    """The same seed gives the same settings; eight trials begin as four do."""
-    stack = two_by_five()
-    space = proposing.axes(stack)
-    four, eight, other = (
-        [s.label for s in proposing.proposals(stack, space, n, seed).stacks]
-        for n, seed in ((4, 0), (8, 0), (8, 1))
-    )
-    assert eight[:4] == four
-    assert eight != other
-
-
-def test_few_trials_are_spread_over_every_field():
-    """Eight settings of two times five hold both values of one field and all of the other."""
-    stack = two_by_five()
-    found = proposing.proposals(stack, proposing.axes(stack), 9, 0).stacks
-    assert {s.parts[0].method.a for s in found} == {1, 2}
-    assert {s.parts[0].method.b for s in found} == {0.1, 0.2, 0.3, 0.4, 0.5}
-
-
-def test_the_best_is_the_best_mean_and_luck_is_found_out():
-    """A setting that was best once falls behind when its mean does."""
-
-    def trial(setting, reward, seed=0):
-        return trials.Trial(setting, ({},), seed, reward)
-
-    made = [trial(0, 1.0), trial(1, 3.0), trial(2, 2.0), trial(3, 0.0)]
-    assert trials.best(made, Objective()).setting == 1
-    assert trials.again(made, Objective()).setting == 1
-    made.append(trial(1, 0.0, 1))
-    assert trials.best(made, Objective()).setting == 2
-    assert trials.again(made, Objective()).setting == 2
-
-
-# ------------------------------------------------------------- what bench makes of it
-
-
-def test_bench_uses_tuned_fields_and_says_so(tiny, tmp_path, pushed):
-    """A row that names no field is run with the fields found, labelled and marked as tuned."""
-    results = tmp_path / "r"
-    tune(tiny, results, "best_of_n", count=3)
-    said, specs = bench(tiny, results, f"best_of_n,{pushed}")
-    (label,) = [name for name in specs if "tuned" in name]
-    assert label == "best_of_n(n=32) [tuned, 3 trials]"
-    assert specs[label]["tuning"]["trials"] == 3
-    assert specs[label]["tuning"]["objective"] == "reward"
-    assert specs[label]["stack"][0]["settings"] == {"n": 32}
-    assert set(specs) == {"unsteered", label, "pushed"}
-    (line,) = [line for line in said if "tuned fields" in line]
-    assert "n=32" in line
-    assert "3 trials on reward" in line
-
-
-def test_fields_can_be_the_defaults_or_both(tiny, tmp_path):
-    """FIELDS=default runs no tuned row, FIELDS=both one of each; a named field is left alone."""
-    results = tmp_path / "r"
-    tune(tiny, results, "best_of_n", count=3)
-    _, specs = bench(tiny, results, "best_of_n", "default")
-    assert set(specs) == {"unsteered", "best_of_n"}
-    _, specs = bench(tiny, results, "best_of_n(n=8),best_of_n(n=3)")
-    assert set(specs) == {"unsteered", "best_of_n", "best_of_n(n=3)"}
-    _, specs = bench(tiny, results, "best_of_n", "both")
-    assert set(specs) - {"unsteered", "best_of_n(n=3)"} == {
-        "best_of_n",
-        "best_of_n(n=32) [tuned, 3 trials]",
-    }
-
-
-def test_a_fit_made_while_tuning_is_not_repeated(tiny, tmp_path):
-    """The tuned row reads the fit its trial made; the default row, which tries, has its own."""
-    results = tmp_path / "r"
-    outcome, _ = tune(tiny, results, "static_editing", count=3)
-    assert not outcome.failures
-    before = {p.parent for p in results.glob("fits/*/static_editing/*/done")}
-    _, specs = bench(tiny, results, "static_editing")
-    (tuned,) = [spec for label, spec in specs.items() if "tuned" in label]
-    assert {p.parent for p in results.glob("fits/*/static_editing/*/done")} == before
-    assert tuned["fits"][0] in {folder.name for folder in before}
-    bench(tiny, results, "static_editing", "default")
-    assert len(list(results.glob("fits/*/static_editing/*/done"))) == len(before) + 1
-
-
-def test_fields_of_other_terms_are_not_used(tiny, tmp_path):
-    """Tuned under another hash of the protocol: one line says they exist, the defaults are run."""
-    results = tmp_path / "r"
-    tune(tiny, results, "best_of_n", count=2)
-    (tmp_path / "tiny.toml").write_text(Path(tiny).read_text().replace("count = 32", "count = 31"))
-    said, specs = bench(str(tmp_path / "tiny.toml"), results, "best_of_n")
-    assert "best_of_n" in specs
-    (line,) = [line for line in said if "tuned" in line]
-    assert line.startswith("best_of_n: tuned fields exist for other terms (tiny-")
-
-
-def test_fields_found_by_other_code_are_not_used(tiny, tmp_path, pushed):
-    """A method that was edited since is another method, and a line says so."""
-    results = tmp_path / "r"
-    tune(tiny, results, pushed, count=2)
-    text = Path(pushed).read_text()
-    Path(pushed).write_text(text.replace("+= self.strength", "+= 2 * self.strength"))
-    said, specs = bench(tiny, results, pushed)
-    assert "pushed" in specs
-    assert any("its code has changed since" in line for line in said)
-
-
-def test_a_label_says_the_objective_where_it_is_not_the_reward():
-    """Rows tuned on different objectives are different rows."""
-    stack = two_by_five()
-    named = Stack(stack.parts, Chosen(1, "reward@kl<=4"))
-    assert named.label == "plain [tuned, 1 trial, reward@kl<=4]"

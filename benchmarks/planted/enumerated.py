@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.planted.candidates import best_of
 from benchmarks.planted.frontier import Frontier, Point
 from benchmarks.planted.language import BUDGET
-from benchmarks.planted.tree import Tree, divergence, expected
+from benchmarks.planted.tree import Tree, divergence, expected, prefixes
 from harness.api import Chat, PlumblineError, Prompt, Sampling, Score, Steering, Step
 
 if TYPE_CHECKING:
@@ -211,3 +211,25 @@ class Enumerated:
         [[one]] = decode(self.model, [self._job(prompt)], forced, batch_rows=len(self.answers))
         assert [c.tokens for c in one.pool] == self.answers
         return torch.tensor([c.score for c in one.pool], dtype=torch.float64)
+
+
+def listed(model: Model, prompt: Prompt, budget: int = BUDGET) -> dict[str, float]:
+    """Give every text the model can answer, and the log of its probability.
+
+    Texts that several strings of tokens share are added up.
+    """
+    from harness.engine.density import forced
+    from harness.engine.jobs import Job
+
+    branch = model.vocabulary - 1
+    longest = [(*begun, 0) for begun in prefixes(branch, budget - 1)]
+    jobs = [Job(prompt.id, prompt.chat, Sampling(max_new_tokens=budget))] * len(longest)
+    table = torch.empty(len(longest), budget, branch + 1, dtype=torch.float64)
+    for batch, logits in forced(model, jobs, longest, Steering(), 1024):
+        table[batch] = logits.double().cpu()
+    tree = Tree.of_table(table, branch)
+    mass: dict[str, float] = {}
+    for tokens, p in zip(tree.leaves(), tree.log_law().exp().tolist(), strict=True):
+        text = model.text(tokens).strip()
+        mass[text] = mass.get(text, 0.0) + p
+    return {text: math.log(p) for text, p in mass.items() if p > 0.0}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,16 @@ class Planted(World):
 
         every = Enumerated(model, prompts, lambda chat, text: self.gold(chat, text)["gold"])
         return every.report(steering).scores()
+
+    def listed(
+        self, model: Model, prompts: Sequence[Prompt], budgets: Sequence[int]
+    ) -> Iterator[dict[str, float]] | None:
+        """Give every answer to each prompt with its log-probability; None for longer budgets."""
+        from benchmarks.planted.enumerated import listed
+
+        if max(budgets, default=0) > BUDGET:
+            return None
+        return (listed(model, p, budget) for p, budget in zip(prompts, budgets, strict=True))
 
     def build(self, folder: Path, report: Report) -> None:
         """Write the world; takes a second or two."""

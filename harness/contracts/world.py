@@ -8,7 +8,7 @@ data files, so everything downstream reads it with the code that reads real ones
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,3 +58,14 @@ class World(ABC):
         For a world small enough to list every answer; others know nothing of the kind.
         """
         return {}
+
+    def listed(
+        self, model: Model, prompts: Sequence[Prompt], budgets: Sequence[int]
+    ) -> Iterable[Mapping[str, float]] | None:
+        """Give every answer to each prompt's first turn, with its log-probability at temperature 1.
+
+        budgets  tokens an answer may have, for each prompt.
+
+        None where there are too many to list, which is the rule.
+        """
+        return None

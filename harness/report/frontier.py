@@ -74,6 +74,7 @@ class Reading:
     bias     by how much the mean is too low on average, about.
     room     what one more answer a prompt, as good as its best, would add: of M answers, the best
              has on average a share 1/(M+1) of the base model's above it, and nobody drew that.
+    slope    reward that one more nat would buy there; 0 where that is not known, or endless.
     freedom  degrees of freedom of the error.
     beyond   the answers say no more than that the optimum is at least this.
     """
@@ -83,6 +84,7 @@ class Reading:
     error: float = math.nan
     bias: float = 0.0
     room: float = 0.0
+    slope: float = 0.0
     freedom: float = math.inf
     beyond: bool = False
 
@@ -185,8 +187,13 @@ class Frontier:
         """Give the frontier's points, from the base model to where the answers end."""
         if self.steepest == 0.0:
             return [self.at(0.0)]
-        least = min(1e-3 / self.range, self.steepest / 2)
-        return [self.at(s) for s in (0.0, *np.geomspace(least, self.steepest, GRID).tolist())]
+        last = min(
+            self.steepest, 1e3 / self.range
+        )  # a known law's curve has no end before its limit
+        strengths = [0.0, *np.geomspace(min(1e-3 / self.range, last / 2), last, GRID).tolist()]
+        return [
+            self.at(s) for s in [*strengths, self.steepest][: GRID + 1 + (last < self.steepest)]
+        ]
 
     def strength(self, kl: float) -> float:
         """Find the strength of mean KL ``kl``; ``steepest`` where none is so far away."""
@@ -227,8 +234,9 @@ class Frontier:
         tilted = self.at(self.strength(at))
         s, n = tilted.strength, len(tilted.reward)
         values = tilted.reward if s == 0.0 else self.top + (at + tilted.lift) / s
+        slope = 1 / s if s and kl <= self.reach else 0.0
         if self.exact:
-            return Reading(kl, values, 0.0)
+            return Reading(kl, values, 0.0, slope=slope)
         m, room = np.maximum(self.counts, 2), 0.0
         if s == 0.0:
             noise = tilted.variance / (m - 1)
@@ -242,6 +250,7 @@ class Frontier:
             math.sqrt(float(noise.sum())) / n,
             s * float(noise.mean()) / 2,
             room,
+            slope,
             max(1.0, n * (tilted.effective - 1)),
         )
 

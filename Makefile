@@ -30,6 +30,7 @@ FORMAT ?= alpaca_eval
 OVER ?=
 PAIRS ?=
 DRY ?=
+ORDERS ?=
 TRIALS ?=
 OBJECTIVE ?=
 PROMPTS ?=
@@ -46,7 +47,7 @@ READY := $(VENV)/.ready
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench tune tax curve sweep list tables compare calibrate import export check new-method test perf lint clean
+.PHONY: help bench tune tax curve sweep matrix list tables compare calibrate import export check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -99,6 +100,14 @@ sweep: $(READY)  ## METHOD= [OVER=field=0,1,2 PROTOCOL= BENCH= LIMIT= SET= PAIRS
 	@$(if $(METHOD),,echo 'error: say which: make sweep METHOD=reward_guided OVER=w=0,0.5,1,2,4' >&2; exit 2)
 	@$(HARNESS) sweep --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(OVER),--over '$(OVER)') $(if $(PAIRS),--pairs '$(PAIRS)') \
+	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
+	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
+	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
+
+matrix: $(READY)  ## METHOD=a,b,c [ORDERS=1 PROTOCOL= BENCH= LIMIT= SET= DRY=1]: all stacks of a few methods: what does stacking bring?
+	@$(if $(METHOD),,echo 'error: say which: make matrix METHOD=prompting,static_editing,best_of_n' >&2; exit 2)
+	@$(HARNESS) matrix --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(filter 1 yes true,$(ORDERS)),--orders) \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)

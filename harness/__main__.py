@@ -14,6 +14,7 @@ from rich.console import Console
 from harness.commands.curve import curve
 from harness.commands.interchange import export_run, import_files
 from harness.commands.judge import judge
+from harness.commands.matrix import matrix
 from harness.commands.options import Device, DryRun, Output, Terms, ended, foretold, said
 from harness.commands.sweep import sweep
 from harness.commands.tax import tax
@@ -307,6 +308,7 @@ app.command()(guarded(judge))
 app.command()(guarded(tax))
 app.command()(guarded(sweep))
 app.command()(guarded(curve))
+app.command()(guarded(matrix))
 app.command()(guarded(tune))
 app.command("import")(guarded(import_files))
 app.command("export")(guarded(export_run))

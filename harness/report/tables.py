@@ -20,6 +20,7 @@ from harness.report.columns import (
 from harness.report.comparison import Comparison, compare, declared
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
+from harness.report.gap_page import write_frontier
 from harness.report.leaderboard import board_records, leaderboards
 from harness.report.legend import counts, legend, provenance, reading, skipped
 from harness.report.markup import Block, Grid, Page, shown, to_csv, to_latex, to_markdown
@@ -63,6 +64,7 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
             path = out / f"{comparison.cell.benchmark}.leaderboard.csv"
             store.write_text(path, to_csv(board_records(comparison)))
             written.append(path)
+        written += write_frontier(results, terms.folder.name, comparison.cell, out)
     _clear(out, {path.name for path in written})
     return written
 

@@ -28,6 +28,7 @@ PARTIAL ?=
 FRACTIONS ?=
 FORMAT ?= alpaca_eval
 OVER ?=
+SAMPLES ?=
 PAIRS ?=
 DRY ?=
 ORDERS ?=
@@ -47,7 +48,7 @@ READY := $(VENV)/.ready
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench tune tax curve sweep matrix list tables compare calibrate import export check new-method test perf lint clean
+.PHONY: help bench tune tax curve sweep frontier matrix list tables compare calibrate import export check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -111,6 +112,13 @@ matrix: $(READY)  ## METHOD=a,b,c [ORDERS=1 PROTOCOL= BENCH= LIMIT= SET= DRY=1]:
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
+
+frontier: $(READY)  ## [METHOD= PROTOCOL= BENCH= SAMPLES=64 LIMIT= SET=]: the best reward at each KL, and every row against it
+	@$(HARNESS) frontier --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
+	  $(if $(METHOD),--method '$(METHOD)') $(if $(SAMPLES),--samples '$(SAMPLES)') \
+	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
+	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
+	  $(if $(DEVICE),--device '$(DEVICE)')
 
 list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
 	@$(HARNESS) list

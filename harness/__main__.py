@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from harness.commands.curve import curve
+from harness.commands.frontier import frontier
 from harness.commands.interchange import export_run, import_files
 from harness.commands.judge import judge
 from harness.commands.matrix import matrix
@@ -307,6 +308,7 @@ def new_method(
 app.command()(guarded(judge))
 app.command()(guarded(tax))
 app.command()(guarded(sweep))
+app.command()(guarded(frontier))
 app.command()(guarded(curve))
 app.command()(guarded(matrix))
 app.command()(guarded(tune))

@@ -47,6 +47,10 @@ from methods._alignez_steering import by_nearest, by_poles, by_subspaces
 from methods._alignez_v1 import Probing, Source, poles
 from methods._alignez_v2 import Choice, subspaces
 
+V2_ONLY = frozenset(
+    {"top", "similar", "energy", "rank", "query_filter", "squash", "v2_direction", "sign_fix"}
+)
+
 
 @dataclass(frozen=True)
 class AlignEZ(Method):
@@ -121,6 +125,11 @@ class AlignEZ(Method):
             )
         for trait in self.traits:
             Trait.of(trait)
+
+    def unused(self) -> frozenset[str]:
+        """Name v2's fields in the other variants, and v1_knn's."""
+        other = frozenset[str]() if self.variant == "v2" else V2_ONLY
+        return other | (frozenset() if self.variant == "v1_knn" else {"neighbours"})
 
     # ------------------------------------------------------------------ fit
 

@@ -130,6 +130,11 @@ class ControlledDecoding(Method):
                 f"controlled_decoding.learning_rate is {self.learning_rate}; it must be above 0"
             )
 
+    def unused(self) -> frozenset[str]:
+        """Name the fields of the other rule."""
+        token, block = {"strength", "k", "greedy"}, {"width", "block"}
+        return frozenset(block if self.rule == "token" else token)
+
     @property
     def idle(self) -> bool:
         """Say whether V is never asked for: a strength of 0, or one block to choose from."""

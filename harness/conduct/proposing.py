@@ -134,7 +134,13 @@ def _unseen(
 
 
 def _identity(stack: Stack) -> str:
-    return canonical([part.method.settings() for part in stack.parts])
+    """Write what is set, without fields that change nothing beside the others."""
+    return canonical(
+        [
+            {k: v for k, v in part.method.settings().items() if k not in part.method.unused()}
+            for part in stack.parts
+        ]
+    )
 
 
 def _spread(space: Sequence[Axis], seed: int) -> Iterator[Values]:

@@ -220,6 +220,10 @@ class Method(ABC):
         """Say whether the method, set as it is, learns anything: a fit is stored, and has seeds."""
         return type(self).fit is not Method.fit
 
+    def unused(self) -> frozenset[str]:
+        """Name fields that change nothing, set as the others are: tuning tries no two alike."""
+        return frozenset()
+
     def settings(self) -> dict[str, Json]:
         """Give every field and its value."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -249,8 +253,16 @@ class Named:
     @property
     def label(self) -> str:
         """``name(field=value,...)`` with the fields that differ from the defaults."""
-        changed = ",".join(f"{k}={v}" for k, v in self.changed().items())
+        changed = ",".join(f"{k}={_written(v)}" for k, v in self.changed().items())
         return f"{self.name}({changed})" if changed else self.name
+
+
+def _written(value: Json) -> str:
+    """Write a field's value as ``METHOD=`` reads it back: in quotes where it has signs."""
+    text = str(value)
+    if not isinstance(value, str) or not set(text) & set(",+=()[]'\""):
+        return text
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 @dataclass(frozen=True)

@@ -46,4 +46,4 @@ def test_eight_trials_find_settings_to_try(name):
     stack = stack_of(name)
     found = proposals(stack, axes(stack), 8, seed=0)
     assert found.stacks[0] == stack
-    assert len({s.label for s in found.stacks}) == len(found.stacks) > 2
+    assert len({s.label for s in found.stacks}) == len(found.stacks) >= 3

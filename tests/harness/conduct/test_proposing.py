@@ -49,6 +49,19 @@ def test_proposals_depend_on_the_seed_alone_and_a_larger_budget_begins_alike():
     assert eight != other
 
 
+def test_settings_that_differ_in_nothing_that_counts_are_one():
+    """A field that changes nothing beside another is not worth a trial of its own."""
+
+    class Halved(Plain):
+        def unused(self):
+            return frozenset({"b"}) if self.a == 2 else frozenset()
+
+    stack = Stack((Named("halved", Halved()),))
+    found = proposing.proposals(stack, proposing.axes(stack), 50, 0).stacks
+    assert len(found) == 6
+    assert sum(s.parts[0].method.a == 2 for s in found) == 1
+
+
 def test_few_trials_are_spread_over_every_field():
     """Eight settings of two times five hold both values of one field and all of the other."""
     stack = two_by_five()

@@ -159,7 +159,8 @@ def _fit(cell: Cell, part: Named, lab: Lab, folder: Path) -> None:
         )
     save(folder, part.name, learned, transductive=lab.transductive)
     (folder / "ledger.jsonl").unlink(missing_ok=True)
-    store.append(folder / "ledger.jsonl", [ledger.to_json() | {"phase": "fit"}])
+    labels = len(lab.pairs) if "pairs" in part.method.needs else 0
+    store.append(folder / "ledger.jsonl", [ledger.to_json() | {"phase": "fit", "labels": labels}])
     store.mark_done(folder)
 
 

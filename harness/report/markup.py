@@ -177,6 +177,8 @@ LATEX = {
     "∘": r"$\circ$",
     "↗": r"$\nearrow$",
     "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "◆": r"$\diamond$",
     "≈": r"$\approx$",
     "×": r"$\times$",
     "±": r"$\pm$",

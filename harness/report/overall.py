@@ -196,7 +196,7 @@ def _legend(comparisons: Sequence[Comparison], taxes: Sequence[Tax]) -> Notes:
         line(f"differences: {joint_legend(count)}"),
         line(f"{EVEN}: the interval includes zero: no difference is shown"),
         line("tokens, seconds: for one answer, all models counted, relative to unsteered on the "
-             "benchmarks that both ran"),
+             "benchmarks that both ran; the whole bill is in cost.md"),
         line("places: from the paired differences between all rows; rows with a place in common "
              "are not told apart"),
     ]  # fmt: skip

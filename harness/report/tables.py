@@ -18,6 +18,7 @@ from harness.report.columns import (
     spread,
 )
 from harness.report.comparison import Comparison, compare, declared
+from harness.report.cost_page import write_cost
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
 from harness.report.gap_page import write_frontier
@@ -50,6 +51,7 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
     records = overall_records(terms, comparisons, beside)
     written = _write(out / "overall", page, records) + pictures
     written += write_capability(results, protocol, terms.hash, taxes) if taxes else []
+    written += write_cost(results, terms, comparisons, out)
     for comparison in comparisons:
         records = [
             row_record(result, comparison, terms, fit_seconds(results, result.row))

@@ -259,7 +259,7 @@ def test_tables_of_another_set_do_not_stay(tmp_path):
     (tmp_path / "tables" / "toy" / "notes.csv").write_text("mine")
     write_tables(tmp_path, "toy", "b" * 10)
     stems = {path.name.split(".")[0] for path in (tmp_path / "tables" / "toy").iterdir()}
-    assert stems == {"overall", "hh_rlhf", "notes"}
+    assert stems == {"overall", "cost", "hh_rlhf", "notes"}
 
 
 def test_every_figure_shown_is_there(large):

@@ -70,7 +70,8 @@ Value = ValueHead | SecondNetwork
 class ControlledDecoding(Method):
     """Chooses tokens, or blocks, by a value of the text so far.
 
-    strength       lambda; None is chosen on ``dev`` development prompts (rule=token).
+    strength       lambda; None is chosen on ``dev`` development prompts (rule=token), and is 1
+                   where none may be answered.
     k              candidate tokens a step; 0 is the whole vocabulary, None is 10 or all there are.
     greedy         take the best candidate token instead of drawing one.
     width, block   K and M: candidate blocks, and tokens in each (rule=block).

@@ -69,7 +69,8 @@ class Recontrol(Method):
     layers, hidden   size of V; hidden 0 is the model's own width.
     prompts          training prompts answered; 0 is all of them.
     samples          answers to each.
-    alpha, n         the ascent; None is chosen on ``dev`` development prompts.
+    alpha, n         the ascent; None is chosen on ``dev`` development prompts, and where none
+                     may be answered, by a dose of 0.4.
     dose             alpha by the relative length of the edit it makes.
     choose           by mean reward, or by the paper's sum of three measures.
     ablation         shuffled: V learns from rewards dealt anew; random: u in a random

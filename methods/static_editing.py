@@ -89,7 +89,8 @@ class StaticEditing(Method):
 
     fit_at          state of an answer's last token, or the mean over its tokens.
     pairs, dev      at most so many pairs are read, and so many development prompts.
-    layer, strength None is chosen; see above.
+    layer, strength None is chosen; see above.  Where no development prompt may be answered, the
+                    layer by a probe alone, at the usual strength.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"pairs"})

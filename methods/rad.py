@@ -14,6 +14,9 @@ with a new head (methods/_second_network.py): the published one is GPT-2-small o
 texts.  The published code decodes each candidate to text and tokenises it anew, and copies its
 cache k times; here candidates are read as ids, k to a row.  It reads the user's words and the
 answer, never a method's additions.  methods/cards/rad.md has the list.
+
+Ours: the right beta depends on how good the reward model is, so it is chosen on development
+prompts unless it is given, and is the published 30 where nothing can be tried.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -28,6 +32,7 @@ from torch import Tensor
 
 from harness.api import (
     Fitted,
+    Json,
     Kit,
     Lab,
     Method,
@@ -39,8 +44,11 @@ from harness.api import (
     TokenRule,
     guided,
 )
+from methods._choosing import Trials, may_try, tuned
 from methods._second_network import SecondNetwork
 
+BETAS = (5.0, 10.0, 20.0, 30.0, 50.0)  # tried on development prompts
+PUBLISHED = 30.0  # beta of the authors' code
 HELD = 10  # one pair in ten is held out, to say how often the better answer is told
 
 
@@ -48,31 +56,34 @@ HELD = 10  # one pair in ten is held out, to say how often the better answer is 
 class Rad(Method):
     """Weighs ``k`` candidate tokens by ``beta`` times a clamped reward learned from pairs.
 
+    beta     None is chosen on ``dev`` development prompts (0: all) by the granted reward.
     inverse  steer towards what is not preferred: 1 - r.
     batch    pairs a step.  pairs: how many are learned from; 0 is all.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"pairs", "gradients"})
     search_space: ClassVar[Mapping[str, Sequence[object]]] = {
-        "beta": (5.0, 10.0, 20.0, 30.0, 50.0),
+        "beta": BETAS,
         "k": (10, 20, 40),
     }
     neutral: ClassVar[Mapping[str, object] | None] = {"beta": 0.0, "k": 0}
+    tries: ClassVar[bool] = True
 
-    beta: float = 30.0
+    beta: float | None = None
     k: int = 20
     inverse: bool = False
-    learning_rate: float = 2e-5
+    learning_rate: float = 5e-4
     epochs: int = 1
     batch: int = 16
     pairs: int = 0
+    dev: int = 64
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.beta):
+        if self.beta is not None and not math.isfinite(self.beta):
             raise PlumblineError(f"rad.beta is {self.beta}; it must be a finite number")
         if not self.learning_rate > 0:
             raise PlumblineError(f"rad.learning_rate is {self.learning_rate}; it must be above 0")
-        for name, least in {"k": 0, "epochs": 1, "batch": 1, "pairs": 0}.items():
+        for name, least in {"k": 0, "epochs": 1, "batch": 1, "pairs": 0, "dev": 0}.items():
             if getattr(self, name) < least:
                 raise PlumblineError(
                     f"rad.{name} is {getattr(self, name)}; it must be {least} or more"
@@ -81,7 +92,7 @@ class Rad(Method):
     def fit(self, lab: Lab) -> Fitted:
         """Train the reward model; at beta = 0 there is nothing to train."""
         TokenRule(0.0, self.k).fits(lab.model.vocabulary)
-        if not self.beta:
+        if self.beta == 0:
             return Fitted()
         usable = [p for p in lab.pairs if p.chosen and p.rejected and p.chosen != p.rejected]
         usable = usable[: self.pairs] if self.pairs else usable
@@ -93,6 +104,7 @@ class Rad(Method):
             )
         network = SecondNetwork.of(lab, "value")
         losses = self._trained(lab, network, usable[held:])
+        beta, tried = self._chosen(lab, network)
         facts = {
             "pairs": len(usable) - held,
             "left_out": len(lab.pairs) - len(usable),
@@ -100,8 +112,19 @@ class Rad(Method):
             "first_loss": round(losses[0], 5),
             "last_loss": round(sum(losses[-8:]) / len(losses[-8:]), 5),
             "held_out_accuracy": round(accuracy(lab, network, usable[:held]), 4),
+            "beta": beta,
         }
-        return Fitted(network.tensors(), facts)
+        return Fitted(network.tensors(), facts | tried)
+
+    def _chosen(self, lab: Lab, network: SecondNetwork) -> tuple[float, dict[str, Json]]:
+        """Give beta as it is set, or as development prompts prefer it."""
+        if self.beta is not None:
+            return self.beta, {}
+        if not may_try(lab) or not lab.dev:
+            return PUBLISHED, {}
+        trials = Trials(lab, tuned(lab, self.dev, lab.pairs))
+        best = trials.best([({"beta": b}, partial(self._by, lab, network, b)) for b in BETAS])
+        return BETAS[best], trials.facts()
 
     def _trained(
         self, lab: Lab, network: SecondNetwork, pairs: Sequence[Preference]
@@ -128,16 +151,20 @@ class Rad(Method):
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Add the clamped reward to the candidates' log-probabilities."""
-        rule = TokenRule(self.beta, self.k).fits(kit.model.vocabulary)
-        if not self.beta:
+        rule = TokenRule(0.0, self.k).fits(kit.model.vocabulary)
+        if self.beta == 0:
             return Steering(logits=(guided(rule),)) if self.k else Steering()
-        reward = SecondNetwork.of(kit, "value", fitted.tensors).bonus(kit)
+        network = SecondNetwork.of(kit, "value", fitted.tensors)
+        return self._by(kit, network, fitted.facts["beta"] if self.beta is None else self.beta)
+
+    def _by(self, kit: Kit, network: SecondNetwork, beta: float) -> Steering:
+        reward = network.bonus(kit)
 
         def bonus(step: Step, candidates: Tensor) -> Tensor:
             r = reward(step, candidates).clamp(0.0, 1.0)
             return 1.0 - r if self.inverse else r
 
-        return Steering(logits=(guided(rule, bonus),))
+        return Steering(logits=(guided(TokenRule(beta, self.k), bonus),))
 
 
 def read(

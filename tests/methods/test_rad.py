@@ -6,13 +6,13 @@ import torch
 from harness.chat import Chat
 from harness.contracts.method import Fitted, Kit, Lab
 from harness.engine.density import logprobs
-from harness.engine.sampling import draw, uniforms
+from harness.engine.sampling import Sampling, draw, uniforms
 from harness.engine.steering import Steering
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
-from harness.records import Preference
+from harness.records import Preference, Prompt
 from methods._second_network import SecondNetwork
-from methods.rad import Rad, cumulative_loss
+from methods.rad import BETAS, PUBLISHED, Rad, cumulative_loss
 
 
 def tokens(decoded):
@@ -141,6 +141,31 @@ def test_it_learns_from_the_users_words_only(llama):
     bare = Rad().fit(Lab(llama, pairs=pairs()))
     stacked = Rad().fit(Lab(llama, pairs=pairs(), left=left))
     assert all(torch.equal(t, stacked.tensors[n]) for n, t in bare.tensors.items())
+
+
+def test_strength_is_chosen_on_development_prompts(llama, make_judge):
+    """The beta whose answers the granted reward likes best; as published where none is tried."""
+    pick = Rad(k=5, dev=4)
+    judge = make_judge(lambda chat, text: float(len(text) * 7919 % 101))
+    brief = {"pairs": pairs(12), "sampling": Sampling(max_new_tokens=6)}
+    lab = Lab(llama, dev=pairs(8), reward=judge, **brief)
+    fitted = pick.fit(lab)
+    nothing, *lines = fitted.facts["trials"]
+    assert nothing["unsteered"]
+    assert [line["beta"] for line in lines] == list(BETAS)
+    best = max(lines, key=lambda line: line["reward"])["beta"]
+    assert fitted.facts["beta"] == best
+    assert best != PUBLISHED  # so that what is learned is what steers
+    network = SecondNetwork.of(lab, "value", fitted.tensors)
+    again = pick._by(lab, network, best)
+    one, other = (
+        lab.generate([Prompt("q", Chat.of("question 3"))], steering=s)
+        for s in (pick.steer(lab, fitted), again)
+    )
+    assert tokens(one) == tokens(other)
+    for grants in ({"dev": pairs(8)}, {"reward": judge}):
+        assert pick.fit(Lab(llama, **brief, **grants)).facts["beta"] == PUBLISHED
+    assert Rad(beta=3.0).fit(lab).facts["beta"] == 3.0
 
 
 def test_each_candidate_is_read_once(make_model, make_jobs, answer):

@@ -231,7 +231,7 @@ def _plan(base: Base, row: Row, scorer: str, asking: _Asking) -> Point:
         return Point(row, scorer, NOTHING, kind, NOTHING)
     if kind == "exact":
         asking.of((row.label, "kl"), Contrast(kl[None]))
-    value = float(np.nanmean(kl))
+    value = float(np.nanmean(kl) if kind == "exact" else kl[0])
     reading = base.best(scorer).best(value)
     side = _side(kind, reading)
     if side != "unknown":

@@ -11,6 +11,8 @@ BENCH ?=
 SET ?=
 LIMIT ?=
 SEED ?=
+FIT_SEED ?=
+SEEDS ?=
 BATCH ?=
 DEVICE ?=
 NAME ?=
@@ -65,11 +67,12 @@ help:  ## this text
 	@echo 'The first call makes $(VENV) (Python 3.11 or newer; PYTHON=python3.12 picks one); the'
 	@echo 'first run of the default protocol builds its world, a few minutes, once a machine.'
 
-bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= FIELDS=tuned|default|both BATCH= DEVICE= RESULTS= DRY=1]
+bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= FIT_SEED= SEEDS= FIELDS=tuned|default|both BATCH= DEVICE= RESULTS= DRY=1]
 	@$(if $(METHOD),,echo 'error: say which: make bench METHOD=prompting,best_of_n (make list shows them)' >&2; exit 2)
 	@$(HARNESS) bench --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
-	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
+	  $(if $(SEED),--seed '$(SEED)') $(if $(FIT_SEED),--fit_seed '$(FIT_SEED)') \
+	  $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(FIELDS),--fields '$(FIELDS)') $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
 tune: $(READY)  ## METHOD= [TRIALS=8 OBJECTIVE=reward|reward@kl<=4 PROTOCOL= PROMPTS= SEED=]: the same trials for every method

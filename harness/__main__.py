@@ -16,7 +16,18 @@ from harness.commands.frontier import frontier
 from harness.commands.interchange import export_run, import_files
 from harness.commands.judge import judge
 from harness.commands.matrix import matrix
-from harness.commands.options import Device, DryRun, Output, Terms, ended, foretold, said
+from harness.commands.options import (
+    BothSeeds,
+    Device,
+    DryRun,
+    FitSeeds,
+    Output,
+    Terms,
+    ended,
+    foretold,
+    said,
+    seeds_of,
+)
 from harness.commands.sweep import sweep
 from harness.commands.tax import tax
 from harness.commands.tune import tune
@@ -101,6 +112,8 @@ def bench(
     seed: Annotated[
         str, typer.Option("--seed", help="Sampling seeds, such as `0` or `0,1,2`.")
     ] = "",
+    fit_seed: FitSeeds = "",
+    seeds: BothSeeds = "",
     batch_size: Annotated[
         int,
         typer.Option(
@@ -134,7 +147,16 @@ def bench(
     from harness.conduct.tuned import fields_option
 
     which = fields_option(fields)
-    order = runner.order(method, protocol, benchmarks=bench, settings=set, seeds=seed, limit=limit)
+    sampling, fitting = seeds_of(seed, fit_seed, seeds)
+    order = runner.order(
+        method,
+        protocol,
+        benchmarks=bench,
+        settings=set,
+        seeds=sampling,
+        fit_seeds=fitting,
+        limit=limit,
+    )
     if dry_run:
         return foretold(order, output_path, device, batch_size, which)
     outcome = runner.bench(

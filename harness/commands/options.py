@@ -11,6 +11,7 @@ import typer
 from harness.errors import PlumblineError
 
 if TYPE_CHECKING:
+    from harness.conduct.forecasting import Forecast
     from harness.conduct.runner import Order
     from harness.conduct.tuned import Fields as TunedOr
 
@@ -25,6 +26,23 @@ Benchmarks = Annotated[
 Fields = Annotated[str, typer.Option("--set", help="Fields for all rows, as in `bench`.")]
 Limit = Annotated[int | None, typer.Option("--limit", "-L", help="Only the first so many prompts.")]
 Seeds = Annotated[str, typer.Option("--seed", help="Sampling seeds, as in `bench`.")]
+FitSeeds = Annotated[
+    str,
+    typer.Option(
+        "--fit_seed",
+        "--fit-seed",
+        help="Seeds of fitting, for methods that learn; the protocol's if left out.",
+    ),
+]
+BothSeeds = Annotated[
+    str,
+    typer.Option(
+        "--seeds",
+        help="Seeds of both, crossed: `0,1,2` is every one of three fits under every one of "
+        "three sampling seeds, nine runs of a row that learns and three of one that does not. "
+        "Then variance.md says what each adds to the width of an interval.",
+    ),
+]
 BatchRows = Annotated[
     int, typer.Option("--batch_size", "--batch-size", help="Rows decoded together.", min=1)
 ]
@@ -49,6 +67,19 @@ DryRun = Annotated[
 ]
 
 
+def seeds_of(sampling: str, fitting: str, both: str) -> tuple[str, str]:
+    """Give the seeds of sampling and of fitting as they were written.
+
+    Raises PlumblineError where both kinds of options are given.
+    """
+    if both and (sampling or fitting):
+        raise PlumblineError(
+            "SEEDS= sets the seeds of sampling and of fitting; give it alone, or SEED= and "
+            "FIT_SEED="
+        )
+    return both or sampling, both or fitting
+
+
 def foretold(
     order: Order,
     output_path: Path,
@@ -57,17 +88,25 @@ def foretold(
     fields: TunedOr = "default",
 ) -> None:
     """Print what a command would run and what that would cost, instead of running it."""
-    from harness.conduct import forecasting, foretelling
+    from harness.conduct import forecasting
     from harness.conduct.store import Store
 
-    found = forecasting.forecast(
-        order,
-        Store(output_path),
-        say=said,
-        device=device,
-        batch_rows=batch_rows,
-        fields=fields,
+    say_forecast(
+        forecasting.forecast(
+            order,
+            Store(output_path),
+            say=said,
+            device=device,
+            batch_rows=batch_rows,
+            fields=fields,
+        )
     )
+
+
+def say_forecast(found: Forecast) -> None:
+    """Print a forecast."""
+    from harness.conduct import foretelling
+
     for line in foretelling.told(found):
         said(line)
 

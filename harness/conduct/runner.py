@@ -6,7 +6,7 @@ that cannot be written stops everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +32,8 @@ class Order:
     """What a command asks for, checked against what exists before anything is loaded.
 
     benchmarks  in the protocol's order.
-    seeds       sampling seeds.
+    seeds       sampling seeds; fit_seeds: of methods that learn.  Every row has a run for each
+                pair of the two, so that what either does to its score can be told apart.
     named       labels of rows that name fields of their own.
     """
 
@@ -42,6 +43,7 @@ class Order:
     seeds: tuple[int, ...]
     limit: int | None = None
     named: frozenset[str] = frozenset()
+    fit_seeds: tuple[int, ...] = (0,)
 
 
 @dataclass
@@ -65,6 +67,7 @@ def order(
     benchmarks: str = "",
     settings: str = "",
     seeds: str = "",
+    fit_seeds: str = "",
     limit: int | None = None,
 ) -> Order:
     """Read a command's words; every mistake in them is found here, before a model is loaded."""
@@ -86,9 +89,10 @@ def order(
         found,
         (*reference, *rest),
         tuple(name for name in known if name in named),
-        _seeds(seeds) or tuple(sections.seeds.sampling),
+        _seeds(seeds, "SEED") or tuple(sections.seeds.sampling),
         limit,
         frozenset(s.label for s, named in written if named),
+        _seeds(fit_seeds, "FIT_SEED") or tuple(sections.seeds.fit),
     )
 
 
@@ -161,7 +165,7 @@ def _benchmark(
     references: dict[int, Path] = {}
     for seed in asked.seeds:
         for stack in asked.stacks:
-            for cell in _cells(setting, questions, stack, seed, limit):
+            for cell in _cells(setting, questions, stack, seed, asked.fit_seeds, limit):
                 reference = references.get(seed)
                 folder = _run(results, cell, pairs, reference, outcome, say)
                 if stack.label == REFERENCE:
@@ -171,12 +175,16 @@ def _benchmark(
 
 
 def _cells(
-    setting: Setting, questions: Questions, stack: Stack, seed: int, limit: int | None
+    setting: Setting,
+    questions: Questions,
+    stack: Stack,
+    seed: int,
+    fit_seeds: Sequence[int],
+    limit: int | None,
 ) -> Iterator[Cell]:
     """Give one cell per fit seed; a stack that learns nothing has one."""
     one = Cell(setting, questions, stack, seed, limit=limit)
-    seeds = setting.protocol.sections.seeds.fit
-    for fit_seed in seeds if one.fitted else seeds[:1]:
+    for fit_seed in fit_seeds if one.fitted else fit_seeds[:1]:
         yield Cell(setting, questions, stack, seed, fit_seed, limit)
 
 
@@ -227,10 +235,10 @@ def _line(results: store.Store, error: Exception) -> str:
     return f"{type(error).__name__}: {error} (traceback in {log})"
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def _seeds(text: str, name: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in text.split(",") if word.strip())
+        return tuple(dict.fromkeys(int(word) for word in text.split(",") if word.strip()))
     except ValueError:
         raise PlumblineError(
-            f"SEED is {text!r}; it must be whole numbers separated by commas, such as 0 or 0,1,2"
+            f"{name} is {text!r}; it must be whole numbers separated by commas, such as 0 or 0,1,2"
         ) from None

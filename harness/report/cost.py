@@ -120,12 +120,14 @@ def prepared(results: Path, terms: str, rows: Sequence[Row]) -> Prepared:
     """
     fits = sorted({run.fit for row in rows for run in row.runs if run.fit})
     spent, disk, labels = Ledger(), 0.0, 0.0
-    for name in (name for fit in fits for name in fit):
-        for folder in sorted(results.glob(f"fits/{terms}/*/{name}")):
+    for fit in fits:
+        seen = [0.0]  # the parts of a stack learn from the same pairs
+        for folder in (f for name in fit for f in sorted(results.glob(f"fits/{terms}/*/{name}"))):
             disk += sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
             for line in store.read_lines(folder / "ledger.jsonl"):
                 spent += Ledger.from_json(line)
-                labels += float(line.get("labels", math.nan))
+                seen.append(float(line.get("labels", math.nan)))
+        labels += float(np.max(seen))
     count = max(1, len(fits))
     tuned = [t for row in rows if (t := _tuning(results, terms, row)) is not None]
     whole = tuned[-1] if tuned else {}

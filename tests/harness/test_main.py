@@ -56,6 +56,15 @@ def tiny(tmp_path_factory):
         del os.environ["PLUMBLINE_CACHE"]
 
 
+@pytest.mark.parametrize("also", [("--seed", "0"), ("--fit_seed", "1")])
+def test_seeds_of_both_kinds_stand_alone(run, also):
+    """SEEDS= with SEED= or FIT_SEED= would say two things; one line says which to give."""
+    code, _, said = run("bench", "--method", "unsteered", "--seeds", "0,1", *also)
+    assert code == 1
+    assert said.startswith("error: SEEDS= sets the seeds of sampling and of fitting")
+    assert len(said.splitlines()) == 1
+
+
 @pytest.mark.parametrize("words", [("--help",), ("list",), ("tables", "--output_path", "empty")])
 def test_what_needs_no_model_imports_no_torch_and_answers_at_once(words, tmp_path):
     """Help, the list and the tables start without torch."""

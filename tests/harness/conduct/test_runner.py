@@ -225,6 +225,19 @@ def test_fields_left_neighbours_and_code_key_a_fit(tiny, tmp_path, fitted):
     assert len(list(results.glob("fits/*/counted/*"))) == 3
 
 
+def test_seeds_of_a_command_are_crossed(tiny, tmp_path, fitted):
+    """Every fit is sampled under every seed; what learns nothing has a run a sampling seed."""
+    methods = f"another_seed,{fitted}"
+    bench(tiny, tmp_path, methods, benchmarks="hh_rlhf", limit=8, seeds="0,1", fit_seeds="3,4,3")
+    pairs = [
+        (store.verify(f)["seed"], *store.verify(f)["fit_seeds"])
+        for f in runs(tmp_path, "hh_rlhf", "counted")
+    ]
+    assert sorted(pairs) == [(0, 3), (0, 4), (1, 3), (1, 4)]
+    assert len(runs(tmp_path, "hh_rlhf", "another_seed")) == 2
+    assert len(list(tmp_path.glob("fits/*/counted/*"))) == 2
+
+
 def test_several_fit_seeds_are_several_runs(tiny, tmp_path, fitted):
     """[seeds] fit runs a method that learns once per seed, and one that does not once."""
     file = tmp_path / "seeds.toml"
@@ -391,6 +404,7 @@ def test_a_world_of_another_seed_is_another_table(tiny, tmp_path):
         ({"protocol": "planetd"}, "Did you mean 'planted'"),
         ({"benchmarks": "hh_rlfh"}, "Did you mean 'hh_rlhf'"),
         ({"seeds": "0;1"}, "SEED is '0;1'"),
+        ({"fit_seeds": "x"}, "FIT_SEED is 'x'"),
         ({"limit": 0}, "LIMIT is 0"),
         ({"settings": "unsteered.n=1"}, "unknown field of method unsteered"),
         ({"methods": "best_of_n", "settings": "best_of_n.n=zero"}, "a whole number"),

@@ -80,6 +80,20 @@ def test_a_fit_of_several_seeds_costs_as_much_as_one(results):
     assert 1000 < once.disk < 1300
 
 
+def test_parts_of_a_stack_share_their_labels(tmp_path):
+    """Two parts that learn from the same fifty pairs need fifty, and both fits are paid for."""
+    row(tmp_path, "unsteered", 0.0, {"policy": 100})
+    stack = "recontrol+static_editing"
+    row(tmp_path, stack, 0.5, {"policy": 90}, fits=("aa",))
+    spec = next(tmp_path.glob(f"runs/*/*/{stack}/*/spec.json"))
+    told = json.loads(spec.read_text()) | {"fits": ["aa", "bb"]}
+    spec.write_text(json.dumps(told))
+    fitted(tmp_path, "recontrol", "aa", {"policy": 10}, 1.0, labels=50)
+    fitted(tmp_path, stack, "bb", {"policy": 20}, 2.0, labels=50)
+    once = found(tmp_path)[stack].prepared
+    assert (once.labels, once.tokens, once.seconds) == (50, 30, 3.0)
+
+
 def test_labels_that_no_fit_recorded_are_unknown(tmp_path):
     """A ledger of an older version says nothing on labels, which is not zero."""
     row(tmp_path, "unsteered", 0.0, {"policy": 100})

@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 
 from harness.chat import Chat
+from harness.conduct.grammar import Part, parse_rows
 from harness.contracts.method import Fitted, Kit, Lab, Method, Named, Stack
 from harness.engine.sampling import Sampling
 from harness.engine.steering import Steering
@@ -57,6 +58,13 @@ def test_a_method_fits_where_it_learns():
     assert not Plain().fits()
     assert Learned().fits()
     assert Plain().fit(None) == Fitted()
+
+
+@pytest.mark.parametrize("word", ["be kind, and safe", "a+b", "it's (so)", "x=1", "plain"])
+def test_a_label_is_read_back_as_it_was_meant(word):
+    """A value with the signs of METHOD= stands in quotes, so that the label names the row."""
+    label = Named("a", Plain(word=word)).label
+    assert parse_rows(label) == [(Part("a", (("word", word),)),)]
 
 
 def test_a_stack_sums_left_to_right():

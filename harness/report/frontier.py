@@ -187,13 +187,10 @@ class Frontier:
         """Give the frontier's points, from the base model to where the answers end."""
         if self.steepest == 0.0:
             return [self.at(0.0)]
-        last = min(
-            self.steepest, 1e3 / self.range
-        )  # a known law's curve has no end before its limit
-        strengths = [0.0, *np.geomspace(min(1e-3 / self.range, last / 2), last, GRID).tolist()]
-        return [
-            self.at(s) for s in [*strengths, self.steepest][: GRID + 1 + (last < self.steepest)]
-        ]
+        last = min(self.steepest, 1e3 / self.range)  # beyond, a known law only nears its limit
+        first = min(1e-3 / self.range, last / 2)
+        strengths = {0.0, *np.geomspace(first, last, GRID - 1).tolist(), self.steepest}
+        return [self.at(strength) for strength in sorted(strengths)]
 
     def strength(self, kl: float) -> float:
         """Find the strength of mean KL ``kl``; ``steepest`` where none is so far away."""
@@ -220,7 +217,7 @@ class Frontier:
 
     def best(self, kl: float) -> Reading:
         """Read the best mean reward at a mean KL of at most ``kl`` nats."""
-        near = self._read(min(kl, self.reach), kl)
+        near = self._read(self.at(self.strength(kl)), min(kl, self.reach), kl)
         if self.exact or kl <= self.reach:
             return near
         n = 1
@@ -230,8 +227,15 @@ class Frontier:
         values = chosen if chosen.mean() > near.value else near.values
         return Reading(kl, values, beyond=True)
 
-    def _read(self, at: float, kl: float) -> Reading:
-        tilted = self.at(self.strength(at))
+    @cached_property
+    def band(self) -> list[Estimate]:
+        """Give each of the curve's points with the interval of its reading."""
+        kls = [float(tilted.kl.mean()) for tilted in self.curve]
+        pairs = zip(self.curve, kls, strict=True)
+        return [self._read(tilted, kl, kl).estimate for tilted, kl in pairs]
+
+    def _read(self, tilted: Tilted, at: float, kl: float) -> Reading:
+        """Read at mean KL ``at``, for which the tilted law is the best; ``kl`` was asked for."""
         s, n = tilted.strength, len(tilted.reward)
         values = tilted.reward if s == 0.0 else self.top + (at + tilted.lift) / s
         slope = 1 / s if s and kl <= self.reach else 0.0

@@ -128,8 +128,7 @@ class _Panel:
         axes, sampled = self.axes, estimated.curve
         kl = [float(t.kl.mean()) for t in sampled]
         reward = [float(t.reward.mean()) for t in sampled]
-        sure = [estimated.best(k).estimate for k in kl]
-        low, high = [e.low for e in sure], [e.high for e in sure]
+        low, high = [e.low for e in estimated.band], [e.high for e in estimated.band]
         axes.fill_between(kl, low, high, color=SURE, alpha=0.15, lw=0)
         if best.exact:
             x = [float(t.kl.mean()) for t in best.curve]

@@ -65,10 +65,9 @@ def sentences(found: Gaps) -> list[str]:
     lines = []
     for scorer in found.base.scorers:
         best, name = found.base.best(scorer), found.named(scorer)
-        reads = [
-            f"{k:g} nats {'' if best.exact else '≥ '}{found.optimum[scorer][k][0].value:.3f}"
-            for k in (0.0, *AT_KL)
-        ]
+        signs = {k: "" if best.exact or not k else SIDES["at least"] for k in (0.0, *AT_KL)}
+        there = found.optimum[scorer]
+        reads = [f"{k:g} nats {sign}{there[k][0].value:.3f}" for k, sign in signs.items()]
         lines.append(f"frontier of {name}: {', '.join(reads)} (read up to {best.reach:.2f} nats)")
         known = [p for p in found.points[scorer] if p.side == "is" and p.kl.value > 0]
         if known:
@@ -317,14 +316,13 @@ def _curve_records(found: Gaps) -> list[Record]:
 
 def _tilts(what: str, scorer: str, frontier: Frontier) -> list[Record]:
     lines: list[Record] = []
-    for tilted in frontier.curve:
+    for tilted, estimate in zip(frontier.curve, frontier.band, strict=True):
         kl = float(tilted.kl.mean())
         record: Record = {"line": what, "reward": scorer, "strength": tilted.strength, "kl": kl}
         record |= {"value": float(tilted.reward.mean()), "effective_samples": tilted.effective}
         if tilted.other is not None:
             record["gold"] = float(tilted.other.mean())
         if not frontier.exact:
-            estimate = frontier.best(kl).estimate
             record |= {"low": estimate.low, "high": estimate.high}
         lines.append(record)
     return lines

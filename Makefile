@@ -75,12 +75,12 @@ bench: $(READY)  ## METHOD= [PROTOCOL= BENCH= SET= LIMIT= SEED= FIT_SEED= SEEDS=
 	  $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(FIELDS),--fields '$(FIELDS)') $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
-tune: $(READY)  ## METHOD= [TRIALS=8 OBJECTIVE=reward|reward@kl<=4 PROTOCOL= PROMPTS= SEED=]: the same trials for every method
+tune: $(READY)  ## METHOD= [TRIALS=8 OBJECTIVE=reward|reward@kl<=4 PROTOCOL= PROMPTS= SEED= DRY=1]: the same trials for every method
 	@$(if $(METHOD),,echo 'error: say which: make tune METHOD=prompting,best_of_n,static_editing TRIALS=8' >&2; exit 2)
 	@$(HARNESS) tune --method '$(METHOD)' --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(TRIALS),--trials '$(TRIALS)') $(if $(OBJECTIVE),--objective '$(OBJECTIVE)') \
 	  $(if $(PROMPTS),--prompts '$(PROMPTS)') $(if $(SEED),--seed '$(SEED)') \
-	  $(if $(BATCH),--batch_size '$(BATCH)') $(if $(DEVICE),--device '$(DEVICE)')
+	  $(if $(BATCH),--batch_size '$(BATCH)') $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
 tax: $(READY)  ## METHOD= TASKS= [PROTOCOL= INCLUDE= SHOTS= CHAT=1|0 LIMIT= SET=]: what do methods cost in capability?
 	@$(if $(METHOD),,echo 'error: say which: make tax METHOD=prompting TASKS=testbed_tools' >&2; exit 2)

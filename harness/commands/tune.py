@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import BatchRows, Device, Output, Terms, ended, said
+from harness.commands.options import (
+    BatchRows,
+    Device,
+    DryRun,
+    Output,
+    Terms,
+    ended,
+    said,
+    say_forecast,
+)
 
 
 def tune(
@@ -48,6 +57,7 @@ def tune(
     batch_size: BatchRows = 64,
     device: Device = None,
     output_path: Output = Path("results"),
+    dry_run: DryRun = False,
 ) -> None:
     """Choose every method's settings by the same number of trials, on the clock.
 
@@ -57,14 +67,19 @@ def tune(
     `bench` then uses the fields found. One line is printed per trial and per method; the path
     of the figure (score against budget) comes last, its CSV beside it.
     """
+    from harness.conduct import foreseen_trials, runner, tuning
     from harness.conduct import objective as objectives
-    from harness.conduct import runner, tuning
     from harness.conduct.store import Store
     from harness.report import budget
 
     order = runner.order(method, protocol, seeds=seed or "0")
     plan = tuning.plan(order, objectives.parse(objective), trials, prompts)
     results = Store(output_path)
+    if dry_run:
+        found = foreseen_trials.foresee(
+            plan, results, say=said, device=device, batch_rows=batch_size
+        )
+        return say_forecast(found)
     outcome = tuning.tune(plan, results, say=said, device=device, batch_rows=batch_size)
     written = budget.write(outcome.folders) if outcome.folders else []
-    ended(written[-1:], outcome.failures)
+    return ended(written[-1:], outcome.failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from harness.conduct.forecasting import Forecast
 from harness.conduct.planned import Planned
@@ -16,7 +17,8 @@ def told(found: Forecast) -> Iterable[str]:
     for row in rows:
         yield "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
     cells = [one for one in found.lines if one.kind == ANSWER]
-    fits = [one for one in found.lines if one.kind != ANSWER]
+    several = [one for one in found.lines if one.kind != ANSWER]
+    fits = [replace(one, count=1) for one in several for _ in range(one.count or 1)]
     yield (
         f"{len(cells)} cells: {_state(cells)}; {len(fits)} fits: {_state(fits)}; "
         f"{sum(one.left for one in cells)} answers to make"
@@ -41,7 +43,7 @@ def _line(found: Forecast, i: int) -> tuple[str, ...]:
     if line.skipped:
         return (*head, "", "", f"skipped: {line.skipped}")
     count = "?" if line.count is None else str(line.count)
-    answers = f"{count} answers" if line.kind == ANSWER else ""
+    answers = f"{count} answers" if line.kind == ANSWER else f"{count} fits" * (line.count != 1)
     if line.count is not None and not line.left:
         return (*head, answers, "", "finished")
     if guess.rate is None:

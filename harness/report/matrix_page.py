@@ -194,6 +194,7 @@ CAPTION = (
     "more);\nbelow it: what the other order changes; under it: full stacks, over their best part. "
     "*: the 95 % interval leaves zero out"
 )
+SHORT = 16  # characters of a label that fit over a cell
 BAR = 0.62  # height of a full stack's bar, in cells
 
 
@@ -278,7 +279,9 @@ def _panel(
     panel.set_ylim(below + BAR * len(full) if full else len(parts), 0)
     ticks = [i + 0.5 for i in range(len(parts))]
     panel.set_yticks(ticks, names or [""] * len(parts))
-    panel.set_xticks(ticks, [folded(legible(p)) for p in parts], rotation=20, ha="left")
+    over = [folded(legible(part)) for part in parts]
+    short = max(map(len, over)) <= SHORT
+    panel.set_xticks(ticks, over, rotation=0 if short else 20, ha="center" if short else "left")
     panel.xaxis.tick_top()
     panel.tick_params(length=0)
     for spine in panel.spines.values():

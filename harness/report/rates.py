@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from harness.conduct.grammar import parse_rows
 from harness.report.frames import REFERENCE
 
 ANSWER, FIT = "answer", "fit"
@@ -179,8 +178,15 @@ class Rates:
 
 
 def names(row: str) -> tuple[str, ...]:
-    """Name a row's methods without their fields."""
-    return tuple(part.name for part in parse_rows(row)[0])
+    """Name a row's methods without their fields, whatever the fields' texts hold."""
+    found, depth = [""], 0
+    for char in row:
+        depth += (char == "(") - (char == ")" and depth > 0)
+        if char == "+" and not depth:
+            found.append("")
+        elif not depth and char != ")":
+            found[-1] += char
+    return tuple(found)
 
 
 def mean(rates: Sequence[Rate]) -> Rate:

@@ -40,6 +40,19 @@ def test_cells_tokens_and_time_are_said_and_nothing_is_made(words, rows, nothing
     assert not (tmp_path / "cache").exists()
 
 
+def test_the_trials_of_a_tuning_are_said(nothing, tmp_path):
+    """Every method's answers to development prompts, and its fits, have a line."""
+    words = ("tune", "-m", "best_of_n,static_editing", "--trials", "3", "--prompts", "16")
+    result = CliRunner().invoke(app, [*words, "--output_path", str(nothing), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert sum("48 answers" in line for line in lines) == 2
+    assert any(line.split()[:5] == ["dev", "static_editing", "fit", "3", "fits"] for line in lines)
+    assert lines[-1].startswith("predicted: tokens policy ")
+    assert not nothing.exists()
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -47,6 +60,7 @@ def test_cells_tokens_and_time_are_said_and_nothing_is_made(words, rows, nothing
         (("bench", "-m", "prompting", "--limit", "0"), "LIMIT is 0"),
         (("sweep", "-m", "prompting,best_of_n"), "a sweep takes one row"),
         (("curve", "-m", "prompting"), "none of these rows learns"),
+        (("tune", "-m", "best_of_n", "--trials", "0"), "TRIALS is 0"),
     ],
 )
 def test_a_mistake_is_found_as_without_it(words, said, nothing):

@@ -11,6 +11,7 @@ from harness.report.rates import (
     Rate,
     Rates,
     completed,
+    names,
 )
 
 
@@ -117,3 +118,12 @@ def test_runs_are_read_by_machine(tmp_path):
     assert line.rate.seconds == pytest.approx({"decode": 0.75, "score": 0.75})
     assert line.rate.tokens == pytest.approx({"decode.policy": 100.0, "score.reward": 83.25})
     assert not read_runs(tmp_path / f"runs/toy-{HASH}", "cuda: other, 1 threads").lines
+
+
+def test_a_row_is_told_by_its_methods_whatever_its_fields_say():
+    """A field's text may hold commas, plus signs and brackets."""
+    assert names("prompting(instruction=Be kind, safe + (very) brief.,shots=3)+best_of_n") == (
+        "prompting",
+        "best_of_n",
+    )
+    assert names("alignez(layers=(0,),rank=1)") == ("alignez",)

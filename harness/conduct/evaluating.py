@@ -95,7 +95,7 @@ class Evaluator:
         steering = stack.steer(kit, learned.fitted)
         how = divergence.kind(cell, steering)
         if self.with_kl and how.kind == "none":
-            raise NoKL(f"{stack.name} has no KL: {how.reason}; OBJECTIVE=reward asks for none")
+            raise NoKL(f"it has no KL: {how.reason}; OBJECTIVE=reward asks for none")
         jobs = self._jobs(steering)
         with setting.metered(ledger):
             with ledger.timed("decode"):
@@ -185,5 +185,5 @@ def _divergence(
     try:
         return fmean(cell.setting.kl(jobs, [d.tokens for d in decoded], steering))
     except NoDensity as error:
-        why = f"{cell.stack.name} has no KL: {error}; OBJECTIVE=reward asks for none"
+        why = f"it has no KL: {error}; OBJECTIVE=reward asks for none"
         raise NoKL(why) from error

@@ -70,7 +70,7 @@ def plan(setting: Setting, order: Order, results: store.Store) -> list[Planned]:
                 here = _Here(setting, results, stack, name, order.limit, prompts)
                 reason = skip_reason(setting, stack) or ""
                 learns = any(part.method.fits() for part in stack.parts)
-                for fit_seed in order.fit_seeds if learns else (None,):
+                for fit_seed in order.fits_under(seed) if learns else (None,):
                     if fit_seed is not None and not reason:
                         found += here.fits(fit_seed, fits)
                     found.append(here.cell(seed, fit_seed, reason))

@@ -32,8 +32,9 @@ class Order:
     """What a command asks for, checked against what exists before anything is loaded.
 
     benchmarks  in the protocol's order.
-    seeds       sampling seeds; fit_seeds: of methods that learn.  Every row has a run for each
-                pair of the two, so that what either does to its score can be told apart.
+    seeds       sampling seeds; fit_seeds: of methods that learn.  A row has a run for each
+                pair of the two, so that what either does to its score can be told apart;
+                or, where they are not ``crossed``, one for each seed and the fit at its place.
     named       labels of rows that name fields of their own.
     """
 
@@ -44,6 +45,11 @@ class Order:
     limit: int | None = None
     named: frozenset[str] = frozenset()
     fit_seeds: tuple[int, ...] = (0,)
+    crossed: bool = True
+
+    def fits_under(self, seed: int) -> tuple[int, ...]:
+        """Give the fit seeds that a method that learns is run with under a sampling seed."""
+        return self.fit_seeds if self.crossed else (self.fit_seeds[self.seeds.index(seed)],)
 
 
 @dataclass
@@ -93,6 +99,7 @@ def order(
         limit,
         frozenset(s.label for s, named in written if named),
         _seeds(fit_seeds, "FIT_SEED") or tuple(sections.seeds.fit),
+        bool(seeds or fit_seeds) or sections.seeds.crossed,
     )
 
 
@@ -165,7 +172,7 @@ def _benchmark(
     references: dict[int, Path] = {}
     for seed in asked.seeds:
         for stack in asked.stacks:
-            for cell in _cells(setting, questions, stack, seed, asked.fit_seeds, limit):
+            for cell in _cells(setting, questions, stack, seed, asked.fits_under(seed), limit):
                 reference = references.get(seed)
                 folder = _run(results, cell, pairs, reference, outcome, say)
                 if stack.label == REFERENCE:

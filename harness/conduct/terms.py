@@ -169,10 +169,23 @@ class Draws(Draw):
 
 
 class Seeds(Section):
-    """[seeds]: sampling seeds of every row, fit seeds of every method that learns."""
+    """[seeds]: sampling seeds of every row, fit seeds of every method that learns.
+
+    crossed  a run for each pair of the two; otherwise the first with the first, and so on.
+    """
 
     sampling: list[int] = Field(default=[0], min_length=1)
     fit: list[int] = Field(default=[0], min_length=1)
+    crossed: bool = True
+
+    @model_validator(mode="after")
+    def _matched(self) -> Self:
+        if not self.crossed and len(self.sampling) != len(self.fit):
+            raise ValueError(
+                f"{len(self.sampling)} sampling seeds and {len(self.fit)} fit seeds make no pairs; "
+                "with crossed = false give as many of one as of the other"
+            )
+        return self
 
 
 class Judging(Section):

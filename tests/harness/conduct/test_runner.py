@@ -249,6 +249,25 @@ def test_several_fit_seeds_are_several_runs(tiny, tmp_path, fitted):
     assert seeds == {(0,), (1,), (2,)}
 
 
+def test_a_protocol_may_pair_its_seeds(tiny, tmp_path, fitted):
+    """Not crossed, the first fit goes with the first sampling seed; a command's own are crossed."""
+    file = tmp_path / "seeds.toml"
+    text = "[seeds]\nsampling = [5, 6]\nfit = [0, 1]\ncrossed = false\n"
+    file.write_text(Path(tiny).read_text() + text)
+
+    def pairs():
+        specs = [store.verify(f) for f in runs(tmp_path, "hh_rlhf", "counted")]
+        return sorted((spec["seed"], *spec["fit_seeds"]) for spec in specs)
+
+    bench(str(file), tmp_path, fitted, benchmarks="hh_rlhf", limit=2)
+    assert pairs() == [(5, 0), (6, 1)]
+    bench(str(file), tmp_path, fitted, benchmarks="hh_rlhf", limit=2, fit_seeds="0,1")
+    assert pairs() == [(5, 0), (5, 1), (6, 0), (6, 1)]
+    file.write_text(file.read_text().replace("fit = [0, 1]", "fit = [0]"))
+    with pytest.raises(PlumblineError, match="2 sampling seeds and 1 fit seeds make no pairs"):
+        runner.order(fitted, str(file))
+
+
 def test_reading_the_test_prompts_is_marked_and_must_be_declared(tiny, tmp_path, fitted):
     """A declared reader of the queries is marked transductive; an undeclared one is refused."""
     text = (

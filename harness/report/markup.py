@@ -72,6 +72,7 @@ def shown(files: Sequence[Path]) -> list[Picture]:
     titles = {
         ".best_of_n.png": "what the best of n candidates is worth",
         ".categories.png": "by category",
+        ".frontier.png": "reward against KL, with the frontier",
     }
     return [
         Picture(titles.get("".join(path.suffixes), "differences to unsteered"), path.name)

@@ -60,13 +60,13 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
         pictures = draw_benchmark(comparison, out) + draw_radar(comparison, out)
         boards = leaderboards(comparison)
         further = [*boards, *category_grids(comparison), *safety_blocks(comparison, comparisons)]
-        page = benchmark_page(comparison, terms, pictures, known, further)
-        written += _write(out / comparison.cell.benchmark, page, records) + pictures
+        frontier = write_frontier(results, terms.folder.name, comparison.cell, out)
+        page = benchmark_page(comparison, terms, [*pictures, *frontier], known, further)
+        written += _write(out / comparison.cell.benchmark, page, records) + pictures + frontier
         if boards:
             path = out / f"{comparison.cell.benchmark}.leaderboard.csv"
             store.write_text(path, to_csv(board_records(comparison)))
             written.append(path)
-        written += write_frontier(results, terms.folder.name, comparison.cell, out)
     _clear(out, {path.name for path in written})
     return written
 

@@ -92,6 +92,7 @@ def test_a_frontier_from_answers_to_figure(tiny, tmp_path):
     again = write_tables(tmp_path, asked.protocol.name)
     assert set(written) <= set(again)
     assert {path: path.read_bytes() for path in written} == before
+    assert "](hh_rlhf.frontier.png)" in written[0].with_name("hh_rlhf.md").read_text()
 
 
 def test_a_row_without_kl_is_named(tiny, spoken, tmp_path):

@@ -38,6 +38,7 @@ TRIALS ?=
 OBJECTIVE ?=
 PROMPTS ?=
 FIELDS ?=
+JOBS ?= 2
 TO ?=
 RESULTS ?= results
 FORETOLD = $(if $(filter 1 yes true,$(DRY)),--dry-run)
@@ -50,7 +51,7 @@ READY := $(VENV)/.ready
 # Compiled once and kept: without byte code every command would compile its packages anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help bench tune tax curve sweep frontier matrix list tables compare calibrate import export check new-method test perf lint clean
+.PHONY: help reference bench tune tax curve sweep frontier matrix list tables compare calibrate import export check new-method test perf lint clean
 
 help:  ## this text
 	@echo 'Plumbline holds test-time alignment methods against each other on equal terms.'
@@ -122,6 +123,33 @@ frontier: $(READY)  ## [METHOD= PROTOCOL= BENCH= SAMPLES=64 LIMIT= SET=]: the be
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)')
+
+# Every method that has settings to choose, and rows beside the methods themselves.
+TUNED := prompting guideline_retrieval prompt_rewrite best_of_n soft_best_of_n speculative_rejection cards \
+  static_editing alignez recontrol reward_guided controlled_decoding transfer_q genarm rad proxy_tuning dpo \
+  prompting+recontrol
+SETS_OF_REFERENCE := hh_rlhf harmful_qa alpaca_eval mt_bench
+ROWS := all,prompting+recontrol,prompting+best_of_n,dpo(fraction=0.25)
+COMMA := ,
+EMPTY :=
+SPACE := $(EMPTY) $(EMPTY)
+BY_ONE := OMP_NUM_THREADS=1 $(HARNESS)
+TO_REFERENCE = --protocol reference --output_path '$(RESULTS)' $(FORETOLD)
+
+reference: $(READY)  ## [JOBS=2 DRY=1]: every method, its defaults and tuned, three seeds, four sets
+ifneq ($(FORETOLD),)
+	@$(BY_ONE) tune --method '$(subst $(SPACE),$(COMMA),$(strip $(TUNED)))' $(TO_REFERENCE)
+	@$(BY_ONE) bench --method '$(ROWS)' --fields both $(TO_REFERENCE)
+else
+	@$(MAKE) --no-print-directory --jobs $(JOBS) $(TUNED:%=reference-tune-%)
+	@$(MAKE) --no-print-directory --jobs $(JOBS) $(SETS_OF_REFERENCE:%=reference-bench-%)
+endif
+
+reference-tune-%: $(READY)
+	@$(BY_ONE) tune --method '$*' $(TO_REFERENCE)
+
+reference-bench-%: $(READY)
+	@$(BY_ONE) bench --method '$(ROWS)' --bench '$*' --fields both $(TO_REFERENCE)
 
 list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
 	@$(HARNESS) list

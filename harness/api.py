@@ -10,6 +10,7 @@ from harness.contracts.world import Report, World
 from harness.engine.companion import Companion
 from harness.engine.greedy import greedily
 from harness.engine.prefixes import CandidateRewards
+from harness.engine.rollouts import Rollouts
 from harness.engine.rows import Rows, Step
 from harness.engine.sampling import Sampling, uniforms
 from harness.engine.segments import Segments
@@ -60,6 +61,7 @@ __all__ = [
     "Reply",
     "Report",
     "Response",
+    "Rollouts",
     "Rows",
     "Ruling",
     "Sampling",

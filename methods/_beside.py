@@ -17,12 +17,36 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.api import Chat
+    from harness.engine.model import Model
 
 LogP = Callable[[Step], Tensor]  # step -> [rows, vocabulary] log-probabilities
 
 
 def role(kit: Kit, name: str, method: str) -> LogP:
     """Read the protocol's model ``[models.NAME]`` beside the policy; "policy" is the bare policy.
+
+    Raises PlumblineError as ``named`` does.
+    """
+    other = named(kit, name, method)
+    return network(
+        kit,
+        other.net.base_model,
+        other.net.get_output_embeddings(),
+        other.encode,
+        counted(kit, other, method),
+        other.context,
+        other.name,
+    )
+
+
+def counted(kit: Kit, other: Model, method: str) -> Callable[[int], None]:
+    """Give what counts a model's tokens: under its role, or, of the policy, under the method's."""
+    name = other.role if other is not kit.model else f"{method} policy"
+    return lambda tokens: other.ledger.count(name, tokens)
+
+
+def named(kit: Kit, name: str, method: str) -> Model:
+    """Find the protocol's model ``[models.NAME]``; "policy" is the policy.
 
     Raises PlumblineError for a role the protocol does not name, for a model with another
     vocabulary, and for one whose attention takes no mask of ours.
@@ -52,16 +76,7 @@ def role(kit: Kit, name: str, method: str) -> LogP:
             f"{method}: {other.name} has layers that do not attend to all earlier tokens, or no "
             "sdpa attention, so it cannot be read beside the policy"
         )
-    count = other.role if other is not policy else f"{method} policy"
-    return network(
-        kit,
-        other.net.base_model,
-        other.net.get_output_embeddings(),
-        other.encode,
-        lambda tokens: other.ledger.count(count, tokens),
-        other.context,
-        other.name,
-    )
+    return other
 
 
 def network(
@@ -81,16 +96,20 @@ def network(
     reader, size = Companion(body, opened, count), kit.model.vocabulary
 
     def log_p(step: Step) -> Tensor:
-        rows = step.rows
-        if not rows.drawn:
-            room = context - rows.ids.shape[1]
-            for chat in {rows.chats[i] for i in rows.origin.tolist()}:
-                if len(opened(chat)) > room:
-                    raise PlumblineError(
-                        f"{name} reads {context} tokens, too few for an answer to "
-                        f"{chat.last_user[:60]!r}"
-                    )
+        if not step.rows.drawn:
+            fit(step, opened, context, name)
         logits: Tensor = head(reader.state(step))[..., :size]
         return logits.float().log_softmax(-1)
 
     return log_p
+
+
+def fit(step: Step, opened: Callable[[Chat], Sequence[int]], context: int, name: str) -> None:
+    """Refuse a conversation that leaves a model no room for an answer."""
+    rows = step.rows
+    room = context - rows.ids.shape[1]
+    for chat in {rows.chats[i] for i in rows.origin.tolist()}:
+        if len(opened(chat)) > room:
+            raise PlumblineError(
+                f"{name} reads {context} tokens, too few for an answer to {chat.last_user[:60]!r}"
+            )

@@ -24,7 +24,7 @@ GROUPS = (
 ENGINE = (
     "rows", "tilting", "segments", "steering", "sampling", "stopping", "cache", "packed", "sites",
     "model", "jobs", "ahead", "decoding", "greedy", "forced", "recording", "density", "companion",
-    "prefixes", "reward", "encoder", "tiny",
+    "rollouts", "prefixes", "reward", "encoder", "tiny",
 )  # fmt: skip
 LONGEST = 400
 LONGER = {

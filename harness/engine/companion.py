@@ -43,24 +43,41 @@ class Companion:
         return self._followed(step.rows).last
 
     def states(self, step: Step, candidates: Tensor) -> Tensor:
-        """Give the state after each candidate and the suffix: [rows, k, width]."""
+        """Give the state after each candidate and the suffix: [rows, k, width].
+
+        candidates  [rows, k] tokens; or [rows, k, m] continuations, -1 behind a shorter one.
+        """
+        said = candidates if candidates.dim() == 3 else candidates[..., None]
+        ended = torch.isin(said, said.new_tensor(self.ends)) | (said < 0)
+        n = (ended.cumsum(-1) == 0).sum(-1, keepdim=True)  # tokens before an end
+        suffix = said.new_tensor(self.suffix).expand(*n.shape[:2], -1)
+        ids = torch.cat([said.clamp(min=0), torch.zeros_like(suffix)], dim=-1)
+        ids = ids.scatter(-1, n + torch.arange(suffix.shape[-1], device=n.device), suffix)
+        size = n + suffix.shape[-1]
+        real = torch.arange(ids.shape[-1], device=n.device) < size
+        found = self._looked(step, ids, real & step.real[:, -1:, None])
+        last = found.gather(2, (size[..., None] - 1).clamp(min=0).expand(*n.shape, found.shape[-1]))
+        return torch.where(size > 0, last.squeeze(2), self.state(step)[:, None].to(found))
+
+    def along(self, step: Step, said: Tensor) -> Tensor:
+        """Give the state after every token of continuations [rows, k, m], -1 behind a shorter one.
+
+        Gives [rows, k, m, width]; void where there is no token.
+        """
+        return self._looked(step, said.clamp(min=0), (said >= 0) & step.real[:, -1:, None])
+
+    def onwards(self, step: Step, tokens: Tensor) -> Tensor:
+        """Read on along the continuations just looked at: [rows, k], -1 for none, -> states."""
+        real = (tokens >= 0) & step.real[:, -1:]
+        packed = self._followed(step.rows).packed
+        return packed.extend(tokens.clamp(min=0)[..., None], real[..., None])[:, :, 0]
+
+    def _looked(self, step: Step, ids: Tensor, real: Tensor) -> Tensor:
         reading = self._followed(step.rows)
-        rows, k = candidates.shape
-        m = 1 + len(self.suffix)
-        suffix = candidates.new_tensor(self.suffix).expand(rows, k, -1)
-        ids = torch.cat([candidates[..., None], suffix], dim=-1)
-        over = torch.isin(candidates, candidates.new_tensor(self.ends))[..., None]
-        closed = torch.cat([suffix, torch.zeros_like(candidates)[..., None]], dim=-1)
-        ids = torch.where(over, closed, ids)
-        real = torch.ones_like(ids, dtype=torch.bool)
-        real[..., -1:] &= ~over
-        real &= step.real[:, -1:, None]
         found = reading.packed.branch(ids, real)
-        step.rows.carry[self._key] = replace(reading, looked=candidates, found=found[:, :, 0])
-        ends = found[:, :, m - 1]
-        if self.suffix:
-            return torch.where(over, found[:, :, m - 2], ends)
-        return torch.where(over, reading.last[:, None].to(ends), ends)
+        looked = replace(reading, looked=ids[..., 0], found=found[:, :, 0])
+        step.rows.carry[self._key] = looked
+        return found
 
     @property
     def _key(self) -> str:

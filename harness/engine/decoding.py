@@ -255,7 +255,9 @@ class _Wave:
         logits, t = rows.logits, rows.age
         assert logits is not None
         if self.steering.logits:
-            logits = self.steering.edited_logits(logits, self.told.step)
+            step, self.told.step = self.told.step, None  # what an edit reads itself is read bare
+            assert step is not None
+            logits = self.steering.edited_logits(logits, step)
         if self.ahead is not None:
             seen = self._shown(rows)[:, : rows.prompt_mask.shape[1] + t]
             at = self.lengths.index_select(0, rows.origin) + t

@@ -85,7 +85,7 @@ class Packed:
     def branch(self, ids: Tensor, real: Tensor) -> Tensor:
         """Look at k continuations of m tokens: ids, real [rows, k, m], padding behind.
 
-        Gives states [rows, k, m, width].  They wait for ``keep`` or ``drop``.
+        Gives states [rows, k, m, width].  They wait for ``extend``, ``keep`` or ``drop``.
         """
         self.drop()
         rows, k, m = ids.shape
@@ -93,7 +93,28 @@ class Packed:
         at = self.length[:, None] + ahead
         states = self._pass(ids.flatten(1), at, branch_mask(self.seen, real), real)
         self.branches = (k, m)
+        owner = torch.arange(k, device=self.device).repeat_interleave(m)
+        self.held = (owner, real.flatten(1))  # of each column: its branch, and whether it is real
+        self.tails = real.sum(-1)
         return states.view(rows, k, m, -1)
+
+    def extend(self, ids: Tensor, real: Tensor) -> Tensor:
+        """Look further along the branches, n tokens each: ids, real [rows, k, n], padding behind.
+
+        Gives states [rows, k, n, width].
+        """
+        rows, k, n = ids.shape
+        at = (self.length[:, None] + self.tails)[..., None] + torch.arange(n, device=self.device)
+        owner, grown = self.held
+        mine = torch.arange(k, device=self.device).repeat_interleave(n)
+        earlier = (mine[:, None] == owner) & grown[:, None, :]
+        allowed = branch_mask(self.seen, real)
+        columns = self.seen.shape[1]
+        parts = [allowed[..., :columns], earlier[:, None], allowed[..., columns:]]
+        states = self._pass(ids.flatten(1), at.flatten(1), torch.cat(parts, dim=-1), real)
+        self.held = (torch.cat([owner, mine]), torch.cat([grown, real.flatten(1)], dim=1))
+        self.tails = self.tails + real.sum(-1)
+        return states.view(rows, k, n, -1)
 
     def keep(self, chosen: Tensor) -> None:
         """Make the first token of branch ``chosen`` [rows] part of the text; drop the others."""

@@ -40,7 +40,10 @@ class CandidateRewards(Protocol):
     """What scores the candidates of a step."""
 
     def __call__(self, step: Step, candidates: Tensor) -> Tensor:
-        """Score [s, z]: candidates [rows, k] -> [rows, k]."""
+        """Score [s, z]: candidates [rows, k] -> [rows, k].
+
+        Or whole continuations [rows, k, m], -1 behind a shorter one.
+        """
         ...
 
 
@@ -142,8 +145,8 @@ class OtherTokens:
         drawn = rows.tokens()
         for row, chat in enumerate(rows.asked()):
             found: list[tuple[int, ...]] = []
-            for z in candidates[row].tolist() if live[row] else ():
-                ids = self.judge.encode(chat, rows.decode_text([*drawn[row], z]))
+            for said in _said(candidates[row]) if live[row] else ():
+                ids = self.judge.encode(chat, rows.decode_text([*drawn[row], *said]))
                 if len(ids) > self.judge.max_length:
                     raise _too_long(self.judge, chat)
                 found.append(tuple(ids))
@@ -189,12 +192,12 @@ class Whole:
         """Score the candidates."""
         rows, drawn = step.rows, step.rows.tokens()
         live = step.real[:, -1].tolist()
-        out = torch.zeros(candidates.shape, dtype=torch.float64)
+        out = torch.zeros(candidates.shape[:2], dtype=torch.float64)
         asked = [
-            (row, i, chat, rows.decode_text([*drawn[row], z]))
+            (row, i, chat, rows.decode_text([*drawn[row], *said]))
             for row, chat in enumerate(rows.asked())
             if live[row]
-            for i, z in enumerate(candidates[row].tolist())
+            for i, said in enumerate(_said(candidates[row]))
         ]
         scores = self.judge.score([a[2] for a in asked], [a[3] for a in asked])
         for (row, i, chat, _), score in zip(asked, scores, strict=True):
@@ -273,6 +276,12 @@ class Growing:
         texts = [reader.opened(rows.chats[i]) for i in prompts.tolist()]
         packed.feed(*left_padded(texts, packed.device)[:2])
         self.packed, self.read = packed.select(place.to(packed.device)), 0
+
+
+def _said(candidates: Tensor) -> list[list[int]]:
+    """Give one row's candidates [k], or continuations [k, m], as lists of tokens."""
+    each = candidates if candidates.dim() == 2 else candidates[:, None]
+    return [[z for z in tokens if z >= 0] for tokens in each.tolist()]
 
 
 def _common(texts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -100,9 +100,12 @@ def resolve(net: nn.Module, site: Site) -> Place:
 
 
 class Told:
-    """The step the loop is about to run; hooks read it instead of guessing."""
+    """The step the loop is about to run; hooks read it instead of guessing.
 
-    step: Step
+    None: a pass of somebody else's, such as that of a method that reads the bare policy.
+    """
+
+    step: Step | None = None
 
 
 @contextmanager
@@ -146,6 +149,8 @@ def recorded(
 
 def _apply(edit: HiddenEdit, told: Told) -> Callable[[Tensor], Tensor]:
     def apply(hidden: Tensor) -> Tensor:
+        if told.step is None:
+            return hidden
         out = edit.edit(hidden, told.step)
         if out.shape != hidden.shape:
             raise PlumblineError(

@@ -16,7 +16,9 @@ cache k times; here candidates are read as ids, k to a row.  It reads the user's
 answer, never a method's additions.  methods/cards/rad.md has the list.
 
 Ours: the right beta depends on how good the reward model is, so it is chosen on development
-prompts unless it is given, and is the published 30 where nothing can be tried.
+prompts unless it is given, and is the published 30 where nothing can be tried.  The learning rate
+left open is RATE / the model's width: the published 2e-5 is of a model 768 wide and of texts by the
+hundred thousand.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from methods._second_network import SecondNetwork
 
 BETAS = (5.0, 10.0, 20.0, 30.0, 50.0)  # tried on development prompts
 PUBLISHED = 30.0  # beta of the authors' code
+RATE = 0.064  # learning rate times width
 HELD = 10  # one pair in ten is held out, to say how often the better answer is told
 
 
@@ -58,13 +61,14 @@ class Rad(Method):
 
     beta     None is chosen on ``dev`` development prompts (0: all) by the granted reward.
     inverse  steer towards what is not preferred: 1 - r.
+    learning_rate  None is by the model's width.
     batch    pairs a step.  pairs: how many are learned from; 0 is all.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"pairs", "gradients"})
     search_space: ClassVar[Mapping[str, Sequence[object]]] = {
         "beta": BETAS,
-        "k": (10, 20, 40),
+        "k": (5, 10, 20, 40),
     }
     neutral: ClassVar[Mapping[str, object] | None] = {"beta": 0.0, "k": 0}
     tries: ClassVar[bool] = True
@@ -72,7 +76,7 @@ class Rad(Method):
     beta: float | None = None
     k: int = 20
     inverse: bool = False
-    learning_rate: float = 5e-4
+    learning_rate: float | None = None
     epochs: int = 1
     batch: int = 16
     pairs: int = 0
@@ -81,7 +85,7 @@ class Rad(Method):
     def __post_init__(self) -> None:
         if self.beta is not None and not math.isfinite(self.beta):
             raise PlumblineError(f"rad.beta is {self.beta}; it must be a finite number")
-        if not self.learning_rate > 0:
+        if self.learning_rate is not None and not self.learning_rate > 0:
             raise PlumblineError(f"rad.learning_rate is {self.learning_rate}; it must be above 0")
         for name, least in {"k": 0, "epochs": 1, "batch": 1, "pairs": 0, "dev": 0}.items():
             if getattr(self, name) < least:
@@ -132,7 +136,8 @@ class Rad(Method):
         weights = list(network.parameters())
         for weight in weights:
             weight.requires_grad_()
-        optimiser = torch.optim.Adam(weights, lr=self.learning_rate)
+        rate = self.learning_rate or RATE / len(network.base)
+        optimiser = torch.optim.Adam(weights, lr=rate)
         rng, losses = torch.Generator().manual_seed(lab.seed), []
         with torch.enable_grad():
             for _ in range(self.epochs):

@@ -135,6 +135,15 @@ def test_training_tells_the_preferred_answer(llama):
     assert all(torch.equal(t, again.tensors[n]) for n, t in fitted.tensors.items())
 
 
+def test_the_learning_rate_left_open_is_by_width(llama):
+    """A network half as wide learns twice as fast; this one is 32 wide."""
+    left_open = Rad(beta=1.0).fit(Lab(llama, pairs=pairs(12)))
+    given = Rad(beta=1.0, learning_rate=0.064 / 32).fit(Lab(llama, pairs=pairs(12)))
+    other = Rad(beta=1.0, learning_rate=1e-4).fit(Lab(llama, pairs=pairs(12)))
+    assert all(torch.equal(t, given.tensors[n]) for n, t in left_open.tensors.items())
+    assert not all(torch.equal(t, other.tensors[n]) for n, t in left_open.tensors.items())
+
+
 def test_it_learns_from_the_users_words_only(llama):
     """A left neighbour's prompt edit changes nothing in what is learned."""
     left = Steering(prompt=(lambda chats: [c.with_system("Be kind.") for c in chats],))

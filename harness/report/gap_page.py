@@ -69,13 +69,14 @@ def sentences(found: Gaps) -> list[str]:
         there = found.optimum[scorer]
         reads = [f"{k:g} nats {sign}{there[k][0].value:.3f}" for k, sign in signs.items()]
         lines.append(f"frontier of {name}: {', '.join(reads)} (read up to {best.reach:.2f} nats)")
-        known = [p for p in found.points[scorer] if p.side == "is" and p.kl.value > 0]
-        if known:
-            least = min(known, key=lambda p: p.gap.value)
-            lines.append(
-                f"least gap in {name}: {least.row.label}, {least.gap.value:.3f} "
-                f"[{least.gap.low:.3f}, {least.gap.high:.3f}] at {least.kl.value:.2f} nats"
-            )
+        shares = {
+            p.row.label: found.hypervolume(scorer, [p.row.label])
+            for p in found.points[scorer]
+            if p.kind != "none" and not {"control", "ceiling"} & set(p.row.marks)
+        }
+        if shares:
+            label = max(shares, key=lambda row: shares[row])
+            lines.append(f"largest share of its area in {name}: {label}, {shares[label]:.2f}")
     checked = checks(found)
     if checked:
         worst = max(checked, key=lambda one: abs(one.estimate.value - one.exact))

@@ -306,7 +306,7 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
                 others = {k: v for k, v in settings.items() if k != name}
                 rest = [*stack[:i], {**part, "settings": others}, *stack[i + 1 :]]
                 knob = f"{'+'.join(str(p['name']) for p in stack)} over {name}"
-                key = (knob, json.dumps([i, rest, row.items], sort_keys=True))
+                key = (knob, json.dumps([i, rest], sort_keys=True))
                 groups.setdefault(key, {})[float(value)] = row.label
     return [
         Curve(knob, tuple(sorted(found)), tuple(found[v] for v in sorted(found)))

@@ -189,7 +189,7 @@ def test_the_page_says_what_is_known_and_how(found, tmp_path):
     assert [path.read_bytes() for path in write(found, tmp_path / "tables")] == before
     said = sentences(found)
     assert any(line.startswith("frontier of optimised reward: 0 nats") for line in said)
-    assert any(line.startswith("least gap in gold:") for line in said)
+    assert "largest share of its area in gold: toy(n=4), " in " ".join(said)
 
 
 def test_a_frontier_without_rows_stands_alone(tmp_path):

@@ -28,6 +28,7 @@ from harness.report.markup import Block, Grid, Page, shown, to_csv, to_latex, to
 from harness.report.overall import overall_page, overall_records
 from harness.report.safety import safety_blocks
 from harness.report.terms import Terms, choose_terms
+from harness.report.variance_page import write_variance
 from harness.report.verdict_grids import Calibrations, calibrations, citations, verdict_grids
 
 
@@ -52,6 +53,7 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
     written = _write(out / "overall", page, records) + pictures
     written += write_capability(results, protocol, terms.hash, taxes) if taxes else []
     written += write_cost(results, terms, comparisons, out)
+    written += write_variance(terms, comparisons, out)
     for comparison in comparisons:
         records = [
             row_record(result, comparison, terms, fit_seconds(results, result.row))

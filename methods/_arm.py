@@ -100,6 +100,20 @@ def loss_of(net: Any, rows: Sequence[Row], beta: float) -> Tensor:
     return -logsigmoid(beta * (good - bad)).mean()
 
 
+def told(lab: Lab, rows: Sequence[Row], together: int) -> float:
+    """Give the share of pairs whose better answer is the likelier, under the network as it is."""
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(rows), together):
+            part = rows[start : start + together]
+            prompts = [row.prompt for row in part]
+            answers = [row.chosen for row in part] + [row.rejected for row in part]
+            good, bad = reward(lab.model.net, [*prompts, *prompts], answers).chunk(2)
+            right += int((good > bad).sum())
+            lab.model.ledger.count("arm", sum(row.tokens for row in part))
+    return right / len(rows)
+
+
 def train(lab: Lab, rows: Sequence[Row], recipe: Recipe) -> tuple[dict[str, Tensor], list[float]]:
     """Fit adapters; give them and the loss of every step.
 

@@ -13,6 +13,9 @@ next tokens their reward in one reading, so a token costs one token of each mode
 The published decoder divides by the sum of weights and undoes it by a temperature of
 1 / (1 + alpha); the plain sum at temperature 1 is the same.  pi_r reads the user's words and
 the answer, never a method's additions.  methods/cards/genarm.md has the list.
+
+Ours: the learning rate left open is RATE x WIDTH / the model's width, since the published rate is
+of a model 4096 wide, and a fit says how well pi_r tells development pairs that it never saw.
 """
 
 from __future__ import annotations
@@ -24,11 +27,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.api import Fitted, Kit, Lab, Method, Need, PlumblineError, Steering, Step
-from methods._adapters import adapters_of
-from methods._arm import Adapted, Recipe, train
+from harness.api import Fitted, Json, Kit, Lab, Method, Need, PlumblineError, Steering, Step
+from methods._adapters import adapters_of, beside
+from methods._arm import Adapted, Recipe, told, train
 from methods._beside import network
-from methods._preference_rows import usable
+from methods._preference_rows import rows_of, usable
+
+RATE, WIDTH = 5e-4, 4096  # the published learning rate, and its model's width
+PAIRS = 128  # development pairs that are told apart, at most
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class GenArm(Method):
     """Adds ``alpha`` times the log-probabilities of a model trained on the pairs.
 
     beta           of the training loss (the paper's beta_r).
+    learning_rate  None is by the model's width.
     rank, lora     size of the adapters, and their alpha: the change is lora / rank times B A.
     batch          pairs a step, pushed ``together`` at a time.
     max_length     of prompt and answer; longer pairs are left out and counted; 0: what fits.
@@ -45,12 +52,13 @@ class GenArm(Method):
     search_space: ClassVar[Mapping[str, Sequence[object]]] = {
         "alpha": (0.25, 0.5, 1.0, 2.0),
         "beta": (0.05, 0.1),
+        "learning_rate": (5e-4, 1.6e-3, 5e-3, 1.6e-2),
     }
     neutral: ClassVar[Mapping[str, object] | None] = {"alpha": 0.0}
 
     alpha: float = 1.0
     beta: float = 0.05
-    learning_rate: float = 5e-4
+    learning_rate: float | None = None
     rank: int = 8
     lora: int = 16
     epochs: int = 1
@@ -62,7 +70,7 @@ class GenArm(Method):
         if not math.isfinite(self.alpha):
             raise PlumblineError(f"genarm.alpha is {self.alpha}; it must be a finite number")
         for name in ("beta", "learning_rate"):
-            if not getattr(self, name) > 0:
+            if (given := getattr(self, name)) is not None and not given > 0:
                 raise PlumblineError(f"genarm.{name} is {getattr(self, name)}; it must be above 0")
         for name, least in {"rank": 1, "lora": 1, "epochs": 1, "batch": 1, "together": 1,
                             "max_length": 0}.items():  # fmt: skip
@@ -80,17 +88,39 @@ class GenArm(Method):
         )  # pi_r reads the user's words, whatever the left neighbours say
         assert isinstance(lone, Lab)
         rows, dropped = usable(lone, self.max_length, "genarm")
-        recipe = Recipe(self.beta, self.learning_rate, self.rank, self.lora, self.epochs,
+        width = lab.model.net.config.get_text_config(decoder=True).hidden_size
+        rate = self.learning_rate or RATE * WIDTH / width
+        recipe = Recipe(self.beta, rate, self.rank, self.lora, self.epochs,
                         self.batch, self.together, lab.seed)  # fmt: skip
         tensors, losses = train(lone, rows, recipe)
         facts = {
             "pairs": len(rows),
             "left_out": dropped,
+            "learning_rate": rate,
             "steps": len(losses),
             "first_loss": round(losses[0], 5),
             "last_loss": round(sum(losses[-8:]) / len(losses[-8:]), 5),
         }
-        return Fitted(tensors, facts)
+        return Fitted(tensors, facts | self._held(lone, tensors))
+
+    def _held(self, lab: Lab, tensors: Mapping[str, Tensor]) -> dict[str, Json]:
+        """Say how many development pairs pi_r tells apart, and how many the policy does."""
+        learnt = {pair.prompt for pair in lab.pairs}
+        unseen = [pair for pair in lab.dev if pair.prompt not in learnt][:PAIRS]
+        rows, _ = rows_of(lab, unseen, self.max_length)
+        if not rows:
+            return {}
+        before = told(lab, rows, self.together)
+        scale = self.lora / self.rank
+        with beside(lab.model.net, adapters_of(tensors, scale, lab.model.device)):
+            after = told(lab, rows, self.together)
+        doubt = "the reward tells development pairs apart no better than the model itself does"
+        return {
+            "dev_pairs": len(rows),
+            "told_by_the_policy": round(before, 4),
+            "told": round(after, 4),
+            "warnings": [doubt] if after <= before else [],
+        }
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Add pi_r to every next-token distribution."""

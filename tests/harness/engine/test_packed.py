@@ -59,6 +59,29 @@ def test_packed_states_equal_full_readings(body, m):
                 assert torch.allclose(found[row, i, upto], whole(body, text), atol=1e-5)
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_branches_grow_token_by_token(body, first):
+    """Continuations read in several passes, some of them ending early, are read as texts."""
+    packed, _ = opened(body)
+    ids = branches(first + 4)
+    length = first + torch.arange(len(PROMPTS) * K).view(len(PROMPTS), K) % 5
+    real = torch.arange(first + 4) < length[..., None]
+    found = [packed.branch(ids[..., :first], real[..., :first])]
+    for start, end in ((first, first + 1), (first + 1, first + 3), (first + 3, first + 4)):
+        found.append(packed.extend(ids[..., start:end], real[..., start:end]))
+    states = torch.cat(found, dim=2)
+    for row, prompt in enumerate(PROMPTS):
+        for i in range(K):
+            for upto in range(int(length[row, i])):
+                text = [*prompt, *ids[row, i, : upto + 1].tolist()]
+                assert torch.allclose(states[row, i, upto], whole(body, text), atol=1e-5)
+    packed.keep(torch.tensor([3, 0, 5]))
+    after = packed.feed(torch.tensor([[7], [8], [9]]), torch.ones(3, 1, dtype=torch.bool))[:, 0]
+    for row, (i, token) in enumerate(((3, 7), (0, 8), (5, 9))):
+        text = [*PROMPTS[row], int(ids[row, i, 0]), token]
+        assert torch.allclose(after[row], whole(body, text), atol=1e-5)
+
+
 def test_packed_states_equal_replicated_caches(body):
     """One row of k candidates gives what k rows with a copy of the cache each give."""
     packed, _ = opened(body)

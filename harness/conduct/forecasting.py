@@ -27,6 +27,7 @@ from harness.report.frames import REFERENCE
 from harness.report.rate_sources import from_table, read_runs
 from harness.report.rates import (
     ANSWER,
+    FIT,
     Guess,
     Measured,
     Rate,
@@ -56,12 +57,14 @@ class Forecast:
     guesses  what one answer, or one fit, of each line costs, and what that rests on.
     notes    where the rates are from.
     pace     how many times as long this machine takes as the one of the packaged rates.
+    busy     how many times as long a trial took because others kept the processors busy.
     """
 
     lines: tuple[Planned, ...]
     guesses: tuple[Guess, ...]
     notes: tuple[str, ...] = ()
     pace: float = 1.0
+    busy: float = 1.0
 
     def cost(self, i: int) -> Rate:
         """Give what is left to do of one line; nothing where it is done or not known."""
@@ -96,14 +99,14 @@ class Forecaster:
 
     rates  of answers and fits on this machine.
     notes  where they are from.
-    pace   as in ``Forecast``.
+    pace   as in ``Forecast``; ``busy`` too.
     """
 
     def __init__(self, setting: Setting, order: Order, results: store.Store, say: Say) -> None:
         self.setting = setting
         self.notes: list[str] = []
         self.rates = Rates()
-        self.pace = 1.0
+        self.pace = self.busy = 1.0
         self._order = order
         self._say = say
         self._gather(results.root)
@@ -169,8 +172,10 @@ class Forecaster:
         """Answer a few prompts; give the rate, and whether the row's KL would be measured."""
         benchmark = self._order.benchmarks[0]
         self._say(f"trying {stack.label} on a few prompts of {benchmark}")
-        found, touches = trying.measure(self.setting, benchmark, stack, "+".join(parts_of(stack)))
-        return found, "search" not in touches and bool(touches - {"noise", "stop"})
+        found = trying.measure(self.setting, benchmark, stack, "+".join(parts_of(stack)))
+        self.busy = max(self.busy, found.busy)
+        moves = bool(found.touches - {"noise", "stop"}) and "search" not in found.touches
+        return found.measured, moves
 
     def _try_rows(self) -> None:
         """Try rows, or parts of rows, that nobody has run and that need no fitting first."""
@@ -196,7 +201,7 @@ class Forecaster:
             self.pace *= factor
             self.notes.append(
                 f"all of it times {factor:.2f}, which is what {REFERENCE} took just now: "
-                "the machine is busier, or freer, than it was"
+                "the machine is faster, or slower, than it was"
             )
 
     def _new(self) -> Iterator[Stack]:
@@ -241,15 +246,18 @@ def forecast(
     ]
     if not built(setting):
         source.notes.append("the world is built first (a few minutes, not counted)")
-    return Forecast(tuple(lines), tuple(guesses), tuple(source.notes), source.pace)
+    return Forecast(tuple(lines), tuple(guesses), tuple(source.notes), source.pace, source.busy)
 
 
 def _counted(line: Planned, limit: int | None, rates: Rates) -> Planned:
     """Where a benchmark's prompts lie nowhere yet, take as many as elsewhere."""
     known = rates.lines.get((ANSWER, line.benchmark, REFERENCE))
-    if line.count is not None or known is None:
+    if known is None:
         return line
-    return replace(line, count=min(known.count, limit or known.count))
+    count = min(known.count, limit or known.count)
+    if line.kind == FIT and not line.share:
+        return replace(line, share=float(count))
+    return replace(line, count=count) if line.count is None else line
 
 
 def _own_table(setting: Setting) -> Path:

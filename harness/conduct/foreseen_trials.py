@@ -51,12 +51,12 @@ def foresee(
         )  # fmt: skip
         if not found:
             whole = replace(whole, skipped=_why(setting, stack))
-        for line, guess in _fits(source, found[done:]):
+        for line, guess in _fits(source, found[done:], prompts):
             lines.append(line)
             guesses.append(guess)
         lines.append(whole)
         guesses.append(_answers(source, found[done:], capped=wanted.objective.cap is not None))
-    return Forecast(tuple(lines), tuple(guesses), tuple(source.notes), source.pace)
+    return Forecast(tuple(lines), tuple(guesses), tuple(source.notes), source.pace, source.busy)
 
 
 def _settings(setting: Setting, stack: Stack, wanted: Plan) -> list[Stack]:
@@ -89,14 +89,19 @@ def _done(setting: Setting, results: store.Store, stack: Stack, wanted: Plan) ->
     return most
 
 
-def _fits(source: Forecaster, settings: Sequence[Stack]) -> Iterator[tuple[Planned, Guess]]:
+def _fits(
+    source: Forecaster, settings: Sequence[Stack], prompts: int
+) -> Iterator[tuple[Planned, Guess]]:
     """Give a line for all fits of one method: each setting's own, none twice."""
     rates: dict[tuple[str, ...], Guess] = {}
     for setting in settings:
         for i, part in enumerate(setting.parts):
             if part.method.fits():
                 row = Stack(setting.parts[: i + 1])
-                rates.setdefault(parts_of(row), source.fit(row))
+                guess = source.fit(row)
+                if guess.rate and any("queries" in p.method.needs for p in row.parts):
+                    guess = replace(guess, rate=guess.rate.times(prompts))
+                rates.setdefault(parts_of(row), guess)
     known = [guess.rate for guess in rates.values() if guess.rate]
     if not rates:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from harness.conduct.forecasting import Forecast
+from harness.conduct.forecasting import STEADY, Forecast
 from harness.conduct.planned import Planned
 from harness.report.rates import ANSWER
 
@@ -31,7 +31,10 @@ def told(found: Forecast) -> Iterable[str]:
         )
         yield f"nothing is known of these, which count as nothing: {names}"
     more = "at least " if found.unknown else ""
-    yield f"predicted: tokens {tokens or 'none'}; {more}{duration(found.seconds)}"
+    busy = ""
+    if found.busy > STEADY:
+        busy = f", or {duration(found.busy * found.seconds)} if the machine stays as busy as now"
+    yield f"predicted: tokens {tokens or 'none'}; {more}{duration(found.seconds)}{busy}"
 
 
 def _line(found: Forecast, i: int) -> tuple[str, ...]:

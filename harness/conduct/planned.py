@@ -37,7 +37,8 @@ class Planned:
     count     answers (one for a fit); None where they cannot be counted yet.
     done      how many of them are stored.
     skipped   why it will not be run, or "".
-    share     how much of the protocol's pairs a fit is given.
+    share     how much of a fit's rate it takes: the share of the pairs that it is given; the
+              number of prompts too, where it reads them.
     folder    where a finished cell lies.
     """
 
@@ -182,9 +183,8 @@ class _Here:
                 for file in sorted(_fits(self.results, self.setting.terms, row.name))
             )
             label = "+".join(p.label for p in row.parts)
-            yield Planned(
-                FIT, benchmark, label, parts_of(row), None, seed, 1, int(done), "", part.fraction
-            )
+            share = part.fraction * ((self._count() or 0) if reads else 1)
+            yield Planned(FIT, benchmark, label, parts_of(row), None, seed, 1, int(done), "", share)
 
 
 def _fits(results: store.Store, terms: str, name: str) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from harness.conduct.cell import Cell
 from harness.conduct.questions import Questions, ask
@@ -18,11 +18,22 @@ PROMPTS = 64  # at most, spread over a benchmark
 PATIENCE = 20.0  # seconds; no further batch is begun after them
 
 
-def measure(setting: Setting, benchmark: str, stack: Stack, row: str) -> tuple[Measured, set[str]]:
-    """Answer some prompts with a row that learns nothing; give its rate and what it touches.
+@dataclass(frozen=True)
+class Tried:
+    """What came of it.
 
-    Only decoding is in the rate.  The first batch is thrown away where it would warm up.
+    measured  what decoding an answer costs, without the time the process waited for a processor.
+    touches   what the row touches.
+    busy      how many times as long it took with the waiting.
     """
+
+    measured: Measured
+    touches: frozenset[str]
+    busy: float
+
+
+def measure(setting: Setting, benchmark: str, stack: Stack, row: str) -> Tried:
+    """Answer some prompts with a row that learns nothing."""
     from harness.engine.decoding import Job
 
     questions = _spread(ask(setting, benchmark), PROMPTS)
@@ -38,16 +49,19 @@ def measure(setting: Setting, benchmark: str, stack: Stack, row: str) -> tuple[M
     brief = [replace(job, sampling=replace(job.sampling, max_new_tokens=2)) for job in jobs[:4]]
     for _ in setting.decode(brief, steering, 0, cell.search_sampling):
         pass  # the first pass of a process is slow
-    ledger, answers, start = Ledger(), 0, time.perf_counter()
+    ledger, answers = Ledger(), 0
+    start, computed = time.perf_counter(), time.process_time()
     with setting.metered(ledger):
         for batch in setting.decode(jobs, steering, 0, cell.search_sampling):
             answers += len(batch)
             if time.perf_counter() - start > PATIENCE:
                 break
-    seconds = (time.perf_counter() - start) / answers
+    seconds = time.perf_counter() - start
+    computed = min(seconds, time.process_time() - computed)
     tokens = {f"decode.{role}": n / answers for role, n in ledger.tokens.items()}
-    rate = Rate({"decode": seconds}, tokens)
-    return Measured(ANSWER, benchmark, row, rate, answers), set(steering.touches)
+    rate = Rate({"decode": computed / answers}, tokens)
+    measured = Measured(ANSWER, benchmark, row, rate, answers)
+    return Tried(measured, steering.touches, seconds / computed)
 
 
 def machine(device: str | None) -> str:

@@ -25,7 +25,7 @@ def read_runs(terms: Path, machine: str = "") -> Rates:
     machine  what the seconds must have been measured on; "" for any.
     """
     spent: dict[tuple[str, str, str], list[tuple[Rate, int, str]]] = {}
-    seen: dict[str, tuple[str, str]] = {}  # fit -> machine, benchmark where it was first used
+    seen: dict[str, tuple[str, int]] = {}  # fit -> machine, answers of the run that used it
     for spec_file in sorted(terms.glob("*/*/*/spec.json")):
         folder = spec_file.parent
         environment = folder / "environment.json"
@@ -37,17 +37,18 @@ def read_runs(terms: Path, machine: str = "") -> Rates:
             continue
         for fit in spec.get("fits") or ():
             if fit:
-                seen.setdefault(fit, (made, str(spec["benchmark"])))
+                seen.setdefault(fit, (made, answers))
         key = (ANSWER, str(spec["benchmark"]), label(spec["stack"]))
         spent.setdefault(key, []).append((_spent(folder), answers, made))
     for spec_file in sorted(_fits(terms).glob("*/*/spec.json")):
         folder = spec_file.parent
         if folder.name not in seen or not store.is_done(folder):
             continue
-        spec, made = store.read_json(spec_file), seen[folder.name][0]
+        spec, (made, answers) = store.read_json(spec_file), seen[folder.name]
         benchmark = str(spec["queries"][0]) if spec.get("queries") else ""
         key = (FIT, benchmark, label([*spec["left"], spec["method"]]))
-        spent.setdefault(key, []).append((_spent(folder), 1, made))
+        reads = answers if benchmark else 1  # of a fit that reads prompts, what one of them costs
+        spent.setdefault(key, []).append((_spent(folder), reads, made))
     lines = []
     for (kind, benchmark, row), found in spent.items():
         total, count = Rate(), sum(n for _, n, _ in found)

@@ -58,7 +58,8 @@ class Measured:
     kind       "answer" or "fit".
     benchmark  whose answers; of a fit, whose prompts it read, or "".
     row        the row's label, without a word on how its fields were chosen.
-    count      answers, or fits, that the rate is the mean of.
+    count      answers, or fits, that the rate is the mean of.  A fit that reads prompts has the
+               rate of one prompt.
     machine    device and threads it was measured on.
     """
 

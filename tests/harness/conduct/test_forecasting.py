@@ -172,3 +172,14 @@ def test_the_packaged_rates_cover_the_default_protocol():
     for benchmark in load(file).sections.data:
         assert rates.find(ANSWER, benchmark, "unsteered").seconds["decode"] > 0
     assert all(line.rate.total > 0 for line in rates.lines.values())
+
+
+def test_a_busy_machine_is_told_apart_from_a_slow_one():
+    """The prediction is for a free machine; what the waiting would add is said beside it."""
+    busy = forecasting.Forecast((), (), (), 1.0, 3.0)
+    assert list(foretelling.told(busy))[-1] == (
+        "predicted: tokens none; 12 s, or 36 s if the machine stays as busy as now"
+    )
+    assert list(foretelling.told(forecasting.Forecast((), ())))[-1] == (
+        "predicted: tokens none; 12 s"
+    )

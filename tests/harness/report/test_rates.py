@@ -3,6 +3,7 @@
 import pytest
 from toystore import HASH, run_spec, wave, write_run
 
+from harness.conduct import store
 from harness.report.rate_sources import from_table, read_runs, to_table
 from harness.report.rates import (
     ANSWER,
@@ -127,3 +128,23 @@ def test_a_row_is_told_by_its_methods_whatever_its_fields_say():
         "best_of_n",
     )
     assert names("alignez(layers=(0,),rank=1)") == ("alignez",)
+
+
+@pytest.mark.parametrize(("queries", "seconds"), [(None, 36.0), (["hh_rlhf", "digest"], 3.0)])
+def test_a_fit_that_reads_prompts_is_rated_by_the_prompt(tmp_path, queries, seconds):
+    """Twelve prompts were read in 36 seconds; a fit on pairs alone costs them whatever is asked."""
+    spec = run_spec("hh_rlhf", "alignez", fits=["00aa11bb22"])
+    write_run(tmp_path, spec, {"gold": wave(12, 0.0)})
+    folder = tmp_path / f"fits/toy-{HASH}/alignez/00aa11bb22"
+    method = {"name": "alignez", "changed": {"rank": 2}}
+    store.write_json(folder / "spec.json", {"method": method, "left": [], "queries": queries})
+    store.append(
+        folder / "ledger.jsonl",
+        [{"tokens": {"policy": 24}, "forwards": {}, "seconds": {"fit": 36.0}, "peak": 0}
+         | {"phase": "fit"}],
+    )  # fmt: skip
+    (folder / "done").touch()
+    found = read_runs(tmp_path / f"runs/toy-{HASH}")
+    rate = found.find(FIT, "hh_rlhf" if queries else "", "alignez(rank=2)")
+    assert rate.seconds == {"fit": seconds}
+    assert rate.tokens == {"fit.policy": 24.0 * seconds / 36}

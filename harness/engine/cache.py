@@ -21,7 +21,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self, **_: Any) -> None:
         super().__init__()
         self.filled = 0
-        self.at: Tensor | None = None
+        self.own: tuple[Tensor, Tensor, int] | None = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -31,19 +31,19 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self._keys = _room(key_states, key_states.shape[-2])
             self._values = _room(value_states, value_states.shape[-2])
         start, end = self.filled, self.filled + key_states.shape[-2]
-        if self.at is not None:
-            end = int(self.at.max()) + 1
+        if self.own is not None:
+            end = self.own[2]
         if end > self._keys.shape[-2]:
             self._keys = _grown(self._keys, start, end)
             self._values = _grown(self._values, start, end)
-        if self.at is None:
+        if self.own is None:
             self._keys[:, :, start:end] = key_states
             self._values[:, :, start:end] = value_states
         else:
-            row = torch.arange(len(self.at), device=self.at.device)
+            row, column, _ = self.own
             for buffer, new in ((self._keys, key_states), (self._values, value_states)):
                 buffer[:, :, start:end] = 0  # what a younger row has not reached is masked, not NaN
-                buffer[row, :, self.at] = new[:, :, 0]
+                buffer[row, :, column] = new[:, :, 0]
         self.filled = end
         self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
         return self.keys, self.values
@@ -103,8 +103,9 @@ class GrowingCache(Cache):  # type: ignore[misc]
 
     def put(self, at: Tensor) -> None:
         """Write the coming token of each row in its own column ``at`` [rows], and so on."""
+        own = (torch.arange(len(at), device=at.device), at, int(at.max()) + 1)
         for layer in self.layers:
-            layer.at = at
+            layer.own = own
 
     def keep(self, start: int, columns: Tensor) -> None:
         """Keep the first ``start`` columns, and behind them each row's ``columns`` [rows, n]."""

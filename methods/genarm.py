@@ -15,7 +15,7 @@ The published decoder divides by the sum of weights and undoes it by a temperatu
 the answer, never a method's additions.  methods/cards/genarm.md has the list.
 
 Ours: the learning rate left open is RATE x WIDTH / the model's width, since the published rate is
-of a model 4096 wide, and a fit says how well pi_r tells development pairs that it never saw.
+of a 7B model, and a fit says how well pi_r tells development pairs that it never saw.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from methods._arm import Adapted, Recipe, told, train
 from methods._beside import network
 from methods._preference_rows import rows_of, usable
 
-RATE, WIDTH = 5e-4, 4096  # the published learning rate, and its model's width
+RATE, WIDTH = 5e-4, 4096  # the published learning rate, and a 7B model's width
 PAIRS = 128  # development pairs that are told apart, at most
 
 

@@ -1,6 +1,7 @@
 """Properties of Transfer Q* (arXiv 2405.20495): rollouts, their rewards, what both cost."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -225,7 +226,7 @@ def test_its_cost_is_k_rollouts_a_token(make_model, make_kit, make_jobs, answer)
     assert ledger.tokens["aligned"] == prompt + sum(k * each for each in rollouts)
 
 
-def test_an_end_is_the_end_of_a_rollout(make_kit, make_jobs, brief):
+def test_an_end_is_the_end_of_a_rollout(make_kit, make_jobs, answer):
     """A rollout stops with the token that ends an answer, and at the budget."""
     kit, jobs, seen = make_kit(), make_jobs(budget=BUDGET), []
 
@@ -233,10 +234,8 @@ def test_an_end_is_the_end_of_a_rollout(make_kit, make_jobs, brief):
         def of_candidates(self, model):
             return lambda step, said: seen.append((step.index, said)) or said[..., 0].double()
 
-    from harness.engine.decoding import decode
-
     kit = Kit(kit.model, reward=Spy(), models=kit.models, sampling=kit.sampling)
-    list(decode(kit.model, jobs, steer(TransferQ(w=1e-6, k=6, tokens=3), kit)))
+    answer(kit.model, jobs, steer(TransferQ(w=1e-6, k=6, tokens=3), kit))
     ends, short = set(kit.model.ends), 0
     for index, said in seen:
         assert said.shape[2] <= 1 + min(3, BUDGET - index - 1)
@@ -245,6 +244,26 @@ def test_an_end_is_the_end_of_a_rollout(make_kit, make_jobs, brief):
             assert branch == [*words, *[-1] * (len(branch) - len(words))]
             assert not ends & set(words[:-1])
             short += len(words) < len(branch)
+    assert short
+
+
+def test_a_stop_string_is_the_end_of_a_rollout(make_kit, make_model, make_jobs, answer):
+    """A rollout stops with the token that completes a string at which answers end."""
+    model, seen = make_model("llama"), []
+    model.template = replace(model.template, stop=("e", "a", "o", "t"))
+    kit = make_kit(model=model)
+
+    class Spy:
+        def of_candidates(self, model):
+            return lambda step, said: seen.append(said) or said[..., 0].double()
+
+    spied = Kit(model, reward=Spy(), models=kit.models, sampling=kit.sampling)
+    answer(model, make_jobs(budget=BUDGET), steer(TransferQ(w=1e-6, k=0, tokens=4), spied))
+    short = 0
+    for branch in torch.cat([said.flatten(0, 1) for said in seen if said.shape[2] == 5]).tolist():
+        words = [t for t in branch if t >= 0]
+        assert not set("eaot") & set(model.tokenizer.decode(words[:-1]))
+        short += 1 < len(words) < len(branch)
     assert short
 
 

@@ -30,20 +30,32 @@ class Writes(Method):
 
 
 @pytest.fixture(scope="module")
-def folders(tiny, tmp_path_factory):
-    """Run the method and unsteered on both benchmarks: benchmark -> (its folder, unsteered's)."""
+def bench(tiny, tmp_path_factory):
+    """Give the function that runs the method and unsteered, again where it is called again."""
     file = tmp_path_factory.mktemp("methods") / "writes.py"
     file.write_text(WRITES, encoding="utf-8")
     results = tmp_path_factory.mktemp("results")
-    outcome = runner.bench(
-        runner.order(str(file), tiny),
-        store.Store(results),
-        say=lambda line: None,
-        device="cpu",
-        batch_rows=64,
-        tables=False,
-    )
-    assert outcome.failures == []
+
+    def run():
+        asked = runner.order(str(file), tiny)
+        outcome = runner.bench(
+            asked,
+            store.Store(results),
+            say=lambda line: None,
+            device="cpu",
+            batch_rows=64,
+            tables=False,
+        )
+        assert outcome.failures == []
+        return results
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folders(bench):
+    """Give both rows' folders on both benchmarks: benchmark -> (the method's, unsteered's)."""
+    results = bench()
     return {
         name: tuple(
             next(results.glob(f"runs/*/{name}/{row}/*/spec.json")).parent
@@ -81,3 +93,14 @@ def test_prompts_that_an_edit_leaves_are_noted(folders, benchmark):
     assert 0 < left < len(turns)
     assert json.loads((mine / "notes.json").read_text("utf-8"))[AS_THEY_ARE] == left
     assert AS_THEY_ARE not in json.loads((plain / "notes.json").read_text("utf-8"))
+
+
+def test_a_resumed_run_notes_the_whole(folders, bench):
+    """What was answered before a run was killed is in its notes too; nothing is asked again."""
+    mine, _ = folders["mt_bench"]
+    files = [mine / "notes.json", mine / "responses.jsonl"]
+    before = [file.read_bytes() for file in files]
+    for lost in (mine / "done", *mine.glob("notes*.json")):
+        lost.unlink()
+    bench()
+    assert [file.read_bytes() for file in files] == before

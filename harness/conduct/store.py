@@ -258,6 +258,10 @@ def read_lines(path: Path) -> list[dict[str, Json]]:
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
+    with suppress(ValueError):  # whole files are read at once, which takes half the time
+        whole: list[dict[str, Json]] = json.loads(b"[%s]" % b",".join(lines[:-1]))
+        if len(whole) == len(lines) - 1:
+            return whole
     records = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is torn
         try:

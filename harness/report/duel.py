@@ -15,7 +15,7 @@ from harness.conduct import store
 from harness.errors import PlumblineError, unknown
 from harness.records import Json
 from harness.report.comparison import choose_headline, judged
-from harness.report.frames import REFERENCE, Cell, Row, Run, read_cell, read_run
+from harness.report.frames import REFERENCE, Cell, Row, Run, Seen, read_cell, read_run
 from harness.report.statistics import (
     Array,
     Contrast,
@@ -26,7 +26,7 @@ from harness.report.statistics import (
     sign_flip_p,
 )
 from harness.report.terms import choose_terms
-from harness.report.trust import Seen, by_seed, is_opponent, kind_in
+from harness.report.trust import is_opponent, kind_in
 from harness.report.verdicts import Kind, strict_test
 
 
@@ -202,7 +202,7 @@ def furthest(duel: Duel) -> list[int]:
 def _contest(
     scorer: str, first: Row, second: Row, seen: Sequence[Seen], clusters: Sequence[str]
 ) -> Contest:
-    ours, theirs = by_seed(first, scorer), by_seed(second, scorer)
+    ours, theirs = first.by_seed(scorer), second.by_seed(scorer)
     scores = [(ours.get(one), theirs.get(one)) for one in seen]
     a, b = (
         np.array([math.nan if s is None or s.value is None else s.value for s in side])

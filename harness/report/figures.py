@@ -88,12 +88,11 @@ def _draw_forest(comparisons: Sequence[Comparison], stem: Path) -> list[Path]:
         heights = [end - own / 2 for end, own in zip(ends, inches, strict=True)]
         rows = dict(zip(names, heights, strict=True))
         figure = Figure(figsize=(width, 1.25 + ends[-1]), layout="constrained")
-        panels = figure.subplots(1, len(comparisons), sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(comparisons), squeeze=False)[0]
         for number, (panel, comparison) in enumerate(zip(panels, comparisons, strict=True)):
             _panel(panel, comparison, rows, with_text=alone)
-            if number == 0:
-                panel.set_yticks(heights, ticks)
-                panel.set_ylim(ends[-1] + 0.03, -0.03)
+            panel.set_yticks(heights if number == 0 else [], ticks if number == 0 else [])
+            panel.set_ylim(ends[-1] + 0.03, -0.03)
         return save(figure, stem)
 
 
@@ -102,13 +101,16 @@ def _panel(panel: Any, comparison: Comparison, rows: Mapping[str, float], with_t
     known = [r.joint for r in results.values() if r.joint and not r.why]
     places = decimals(known)
     panel.axvline(0, color=INK, linewidth=0.8)
+    beside = panel.get_yaxis_transform()  # x in shares of the panel's width
+    sure: dict[bool, list[tuple[Estimate, float]]] = {True: [], False: []}
     for name, y in rows.items():
         result = results.get(name)
         if result is None or result.joint is None or result.why:
-            panel.annotate(
+            panel.text(
+                0.02,
+                y,
                 legible(_absence(result)),
-                (0.02, y),
-                xycoords=("axes fraction", "data"),
+                transform=beside,
                 color=MUTED,
                 va="center",
                 fontsize=7.5,
@@ -117,20 +119,22 @@ def _panel(panel: Any, comparison: Comparison, rows: Mapping[str, float], with_t
             )
             continue
         estimate = result.joint
-        colour = SURE if estimate.excludes_zero else UNSURE
-        if estimate.low == estimate.low:
-            panel.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2)
-        panel.plot([estimate.value], [y], "o", color=colour, markersize=5)
+        sure[estimate.excludes_zero].append((estimate, y))
         if with_text:
-            panel.annotate(
+            panel.text(
+                1.02,
+                y,
                 spread(estimate, places, signed=True),
-                (1.02, y),
-                xycoords=("axes fraction", "data"),
+                transform=beside,
                 va="center",
                 fontsize=8,
                 weight="bold" if estimate.excludes_zero else "normal",
-                annotation_clip=False,
             )
+    for found, colour in ((sure[True], SURE), (sure[False], UNSURE)):  # an artist for all rows
+        wide = [(e, y) for e, y in found if e.low == e.low]
+        panel.hlines([y for _, y in wide], [e.low for e, _ in wide], [e.high for e, _ in wide],
+                     colors=colour, linewidth=2, capstyle="projecting")  # fmt: skip
+        panel.plot([e.value for e, _ in found], [y for _, y in found], "o", color=colour, ms=5)
     title = legible(str(comparison.spec.get("title") or comparison.cell.benchmark))
     what = legible(heading(comparison, comparison.headline))
     panel.set_title(title, loc="left", fontsize=10, weight="bold")

@@ -17,13 +17,14 @@ import numpy as np
 from harness.conduct import store
 from harness.errors import PlumblineError
 from harness.ledger import Ledger
-from harness.records import Json
+from harness.records import Json, Score
 from harness.report.pool import Pool
 from harness.report.readings import Key, Scores, keys_of, readings, scores_of
 from harness.report.statistics import Array, mean_over_rows
 
 REFERENCE = "unsteered"
 VARYING = ("seed", "fit_seeds", "fits", "kl", "marks", "about")  # may differ within a row
+Seen = tuple[int, Key]  # sampling seed, (prompt, turn)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Run:
     def device(self) -> str:
         """Name the device it ran on."""
         return str(self.made.get("device") or "")
+
+    @property
+    def seed(self) -> int:
+        """Give the seed its answers were drawn under."""
+        return int(self.spec.get("seed") or 0)
 
     @property
     def fit(self) -> tuple[str, ...]:
@@ -123,6 +129,26 @@ class Row:
         return np.stack(
             [mean_over_rows(np.stack(columns)) for _, columns in sorted(by_fit.items())]
         )
+
+    def by_seed(self, scorer: str) -> dict[Seen, Score | None]:
+        """Give each score by seed and key, of the first fit where there are several."""
+        found: dict[Seen, Score | None] = {}
+        for run in self.runs:
+            if (scores := run.scores.get(scorer)) is not None:
+                seed = run.seed
+                for key in run.keys:
+                    found.setdefault((seed, key), scores.get(key))
+        return found
+
+    def values_by_seed(self, scorer: str) -> dict[Seen, float]:
+        """Give each value by seed and key, of the first fit where there are several."""
+        found: dict[Seen, float] = {}
+        for run in self.runs:
+            if (scores := run.scores.get(scorer)) is not None:
+                seed, values = run.seed, scores.values_there.tolist()
+                for key, value in zip(scores.ordered, values, strict=True):
+                    found.setdefault((seed, key), value)
+        return found
 
     def parts(self, scorer: str) -> list[str]:
         """Name the sub-scores that any of its scores has."""

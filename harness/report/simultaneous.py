@@ -29,6 +29,7 @@ class Family:
     def __init__(self) -> None:
         self.count = 0
         self.largest: Array = np.zeros(0)
+        self._read: tuple[int, float] = (0, NormalDist().inv_cdf((1 + LEVEL) / 2))
 
     def add(self, estimate: Estimate, replicates: Array) -> None:
         """Take a difference and its resampled values into the family."""
@@ -52,9 +53,9 @@ class Family:
     @property
     def critical(self) -> float:
         """Give how many standard errors an interval reaches, were there clusters without end."""
-        if not self.count:
-            return NormalDist().inv_cdf((1 + LEVEL) / 2)
-        return float(np.quantile(self.largest, LEVEL))
+        if self._read[0] != self.count:  # read again where differences came in
+            self._read = self.count, float(np.quantile(self.largest, LEVEL))
+        return self._read[1]
 
     def interval(self, estimate: Estimate) -> Estimate:
         """Give an estimate the family's interval, widened for few clusters as a single one is.

@@ -11,12 +11,10 @@ import numpy as np
 from harness.judging.agreement import kappa
 from harness.records import Score
 from harness.report.correction import Corrected, corrected, labelled_slice
-from harness.report.frames import Row
-from harness.report.readings import Key
+from harness.report.frames import Row, Seen
 from harness.report.statistics import Array, Contrast, Estimate, bootstrap, identity_seed
 from harness.report.verdicts import Kind, Verdicts, kind_of, verdicts
 
-Seen = tuple[int, Key]  # sampling seed, (prompt, turn)
 LABEL = "label"  # a scorer that holds people's own verdicts on a row's answers
 TRUTH = "gold"  # the scorer that holds a world's planted truth
 
@@ -45,20 +43,20 @@ def judged_row(row: Row, scorer: str, reference: Row | None) -> Verdicts:
     reference  the row the others are compared with; where it is also what the judge compared
                them with, it has no verdicts of its own and wins are held against losses.
     """
-    ours = by_seed(row, scorer)
+    ours = row.by_seed(scorer)
     kinds = [kind_in(score) for score in ours.values()]
     theirs = None
     if reference is not None and reference is not row and not is_opponent(reference, scorer):
-        there = by_seed(reference, scorer)
+        there = reference.by_seed(scorer)
         theirs = [kind_in(there.get(seen)) for seen in ours] if there else None
     return verdicts(_values(ours), kinds, _clusters(row, ours), theirs)
 
 
 def trust(row: Row, scorer: str, reference: Row | None) -> Trust | None:
     """Hold a judge against the truth on a row's answers; None where none is known."""
-    ours = by_seed(row, scorer)
+    ours = row.by_seed(scorer)
     clusters = _clusters(row, ours)
-    people = by_seed(row, LABEL)
+    people = row.by_seed(LABEL)
     if people:
         source, truth = LABEL, _values({seen: people.get(seen) for seen in ours})
         labels = truth
@@ -88,23 +86,11 @@ def is_opponent(reference: Row, scorer: str) -> bool:
     return all({*s.outcomes} <= {"tie"} and (s.values_there == 0.5).all() for s in scored)
 
 
-def by_seed(row: Row, scorer: str) -> dict[Seen, Score | None]:
-    """Give each verdict by seed and key, of the first fit where there are several."""
-    found: dict[Seen, Score | None] = {}
-    for run in row.runs:
-        for key in run.keys:
-            if scorer in run.scores:
-                seen = (int(run.spec.get("seed") or 0), key)
-                found.setdefault(seen, run.scores[scorer].get(key))
-    return found
-
-
 def _better(row: Row, reference: Row, seen: Sequence[Seen]) -> Array:
     """Say of each answer whether the truth puts it above the reference's: 1, 0.5 or 0."""
-    ours, theirs = by_seed(row, TRUTH), by_seed(reference, TRUTH)
-    a = _values({one: ours.get(one) for one in seen})
-    b = _values({one: theirs.get(one) for one in seen})
-    return (np.sign(a - b) + 1) / 2
+    sides = row.values_by_seed(TRUTH), reference.values_by_seed(TRUTH)
+    a, b = (np.array([side.get(one, math.nan) for one in seen]) for side in sides)
+    return np.asarray((np.sign(a - b) + 1) / 2)
 
 
 def _clusters(row: Row, seen: Mapping[Seen, object]) -> list[str]:

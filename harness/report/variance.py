@@ -129,8 +129,8 @@ def split(comparison: Comparison, row: Row) -> Split | str:
     if row.items != reference.items:
         return "items differ"
     even = judged(comparison.headline) and comparison.headline not in reference.scorers
-    floors = {_seed(run): run for run in reference.runs}
-    runs = {(run.fit, _seed(run)): run for run in row.runs}
+    floors = {run.seed: run for run in reference.runs}
+    runs = {(run.fit, run.seed): run for run in row.runs}
     fits = sorted({fit for fit, _ in runs})
     seeds = sorted({seed for _, seed in runs})
     if len(fits) * len(seeds) == 1:
@@ -160,7 +160,3 @@ def split(comparison: Comparison, row: Row) -> Split | str:
     learns = any(run.fit for run in row.runs)
     left = len(keys) - int(there.sum())
     return Split(sizes, components(table), mean, int(there.sum()), left, learns)
-
-
-def _seed(run: Run) -> int:
-    return int(run.spec.get("seed") or 0)

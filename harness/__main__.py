@@ -144,7 +144,7 @@ def bench(
     """
     from harness.conduct import runner
     from harness.conduct.store import Store
-    from harness.conduct.tuned import fields_option
+    from harness.conduct.tuning.tuned import fields_option
 
     which = fields_option(fields)
     sampling, fitting = seeds_of(seed, fit_seed, seeds)

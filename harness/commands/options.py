@@ -13,7 +13,7 @@ from harness.errors import PlumblineError
 if TYPE_CHECKING:
     from harness.conduct.forecasting import Forecast
     from harness.conduct.runner import Order
-    from harness.conduct.tuned import Fields as TunedOr
+    from harness.conduct.tuning.tuned import Fields as TunedOr
 
 Terms = Annotated[
     str,

@@ -67,9 +67,10 @@ def tune(
     `bench` then uses the fields found. One line is printed per trial and per method; the path
     of the figure (score against budget) comes last, its CSV beside it.
     """
-    from harness.conduct import foreseen_trials, runner, tuning
-    from harness.conduct import objective as objectives
+    from harness.conduct import foreseen_trials, runner
     from harness.conduct.store import Store
+    from harness.conduct.tuning import objective as objectives
+    from harness.conduct.tuning import search as tuning
     from harness.report import budget
 
     order = runner.order(method, protocol, seeds=seed or "0")

@@ -20,7 +20,7 @@ from harness.conduct.planned import Planned, built, parts_of, plan
 from harness.conduct.runner import Order
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
-from harness.conduct.tuned import Fields, rows
+from harness.conduct.tuning.tuned import Fields, rows
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError
 from harness.report.frames import REFERENCE

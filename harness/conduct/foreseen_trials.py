@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.conduct import fitting, store
-from harness.conduct.development import USUAL
 from harness.conduct.forecasting import Forecast, Forecaster, Say
 from harness.conduct.planned import Planned, parts_of
-from harness.conduct.proposing import axes, proposals
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
-from harness.conduct.tuning import Plan
+from harness.conduct.tuning.development import USUAL
+from harness.conduct.tuning.proposing import axes, proposals
+from harness.conduct.tuning.search import Plan
 from harness.contracts.method import Stack
 from harness.report.frames import REFERENCE
 from harness.report.rates import ANSWER, FIT, Guess, Rate, Rates, mean

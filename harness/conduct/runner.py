@@ -19,7 +19,7 @@ from harness.conduct.running import preflight, run, skip_reason
 from harness.conduct.setting import Setting
 from harness.conduct.stacks import rows as parse_rows
 from harness.conduct.stacks import stacks as parse_stacks
-from harness.conduct.tuned import Fields, rows
+from harness.conduct.tuning.tuned import Fields, rows
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError, unknown
 

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.conduct import plugins
-from harness.conduct.proposing import axes, proposals
+from harness.conduct.tuning.proposing import axes, proposals
 from harness.contracts.method import Named, Stack
 
 NAMES = [one.name for one in plugins.methods()]

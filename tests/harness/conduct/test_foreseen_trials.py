@@ -2,7 +2,9 @@
 
 import json
 
-from harness.conduct import foreseen_trials, foretelling, objective, runner, store, tuning
+from harness.conduct import foreseen_trials, foretelling, runner, store
+from harness.conduct.tuning import objective
+from harness.conduct.tuning import search as tuning
 from harness.report.rates import ANSWER, FIT
 
 

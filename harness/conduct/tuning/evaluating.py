@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from harness.conduct import divergence, fitting, fractions, store
 from harness.conduct.cell import Cell
-from harness.conduct.development import Sealed
 from harness.conduct.fitting import Learned
 from harness.conduct.questions import Questions, Training
 from harness.conduct.running import equipped
+from harness.conduct.tuning.development import Sealed
 from harness.contracts.budget import Budget
 from harness.contracts.method import Stack
 from harness.engine.steering import Steering

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.conduct import fitting, runner, store
-from harness.conduct.development import Sealed, development
-from harness.conduct.evaluating import Evaluator, NoKL
 from harness.conduct.logs import write_log
-from harness.conduct.objective import Objective
-from harness.conduct.proposing import Axis, axes, proposals
 from harness.conduct.questions import Questions, Training, training
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
-from harness.conduct.trials import Trial, again, changed, in_words, read
-from harness.conduct.tuned import result, sentence
+from harness.conduct.tuning.development import Sealed, development
+from harness.conduct.tuning.evaluating import Evaluator, NoKL
+from harness.conduct.tuning.objective import Objective
+from harness.conduct.tuning.proposing import Axis, axes, proposals
+from harness.conduct.tuning.trials import Trial, again, changed, in_words, read
+from harness.conduct.tuning.tuned import result, sentence
 from harness.contracts.budget import Budget, Chosen
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from harness.conduct import runner, store, tuning
-from harness.conduct.objective import parse
+from harness.conduct.tuning.objective import parse
+
+from harness.conduct import runner, store
+from harness.conduct.tuning import search as tuning
 
 
 def tune(tiny, results, methods, count=4, objective="reward", prompts=None, say=None, seeds="0"):

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from harness.conduct import coerce
 from harness.conduct.store import canonical
-from harness.conduct.trials import REFUSED
+from harness.conduct.tuning.trials import REFUSED
 from harness.contracts.method import Named, Stack
 from harness.errors import PlumblineError, unknown
 from harness.records import Json

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.conduct import proposing, trials
-from harness.conduct.objective import Objective
+from harness.conduct.tuning.objective import Objective
+
+from harness.conduct.tuning import proposing, trials
 from harness.contracts.budget import Chosen
 from harness.contracts.method import Method, Named, Stack
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.conduct import store
-from harness.conduct.objective import Objective
+from harness.conduct.tuning.objective import Objective
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError
 from harness.ledger import Ledger

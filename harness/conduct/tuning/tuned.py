@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from harness.conduct import fitting, store
-from harness.conduct.objective import Objective
 from harness.conduct.setting import Setting
-from harness.conduct.trials import (
+from harness.conduct.tuning.objective import Objective
+from harness.conduct.tuning.trials import (
     REFUSED,
     Trial,
     best,

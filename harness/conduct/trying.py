@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.conduct.cell import Cell
-from harness.conduct.questions import Questions, ask
+from harness.conduct.questions import ask
 from harness.conduct.running import equipped
 from harness.conduct.setting import Setting
 from harness.contracts.method import Fitted, Stack
 from harness.ledger import Ledger
 from harness.report.rates import ANSWER, Measured, Rate
 
-PROMPTS = 64  # at most, spread over a benchmark
-PATIENCE = 20.0  # seconds; no further batch is begun after them
+GROWTH = 4
+PROMPTS = (4, 16, 64)  # answered in turn, spread over a benchmark, as long as that is quick
+PATIENCE = 10.0  # seconds; no further batch is begun after them
 
 
 @dataclass(frozen=True)
@@ -33,31 +34,45 @@ class Tried:
 
 
 def measure(setting: Setting, benchmark: str, stack: Stack, row: str) -> Tried:
-    """Answer some prompts with a row that learns nothing."""
+    """Answer some prompts with a row that learns nothing: few first, more where it is quick.
+
+    Few prompts make small batches, so a slow row is rated as slower than it is in a long run.
+    """
     from harness.engine.decoding import Job
 
-    questions = _spread(ask(setting, benchmark), PROMPTS)
+    questions = ask(setting, benchmark)
     cell = Cell(setting, questions, stack)
     kit, _ = equipped(setting, stack, cell.sampling)
     steering = stack.steer(kit, [Fitted() for _ in stack.parts])
-    chats = [prompt.chat for prompt in questions.prompts]
-    jobs = [
-        Job(prompt.id, prompt.chat, questions.sampling[prompt.id])
-        for prompt, seen in zip(questions.prompts, steering.prompted(chats), strict=True)
-        if setting.room(seen, questions.sampling[prompt.id])
-    ]
-    brief = [replace(job, sampling=replace(job.sampling, max_new_tokens=2)) for job in jobs[:4]]
-    for _ in setting.decode(brief, steering, 0, cell.search_sampling):
-        pass  # the first pass of a process is slow
-    ledger, answers = Ledger(), 0
-    start, computed = time.perf_counter(), time.process_time()
-    with setting.metered(ledger):
-        for batch in setting.decode(jobs, steering, 0, cell.search_sampling):
-            answers += len(batch)
-            if time.perf_counter() - start > PATIENCE:
-                break
-    seconds = time.perf_counter() - start
-    computed = min(seconds, time.process_time() - computed)
+
+    def jobs(count: int, **less: int) -> list[Job]:
+        """Ask so many prompts at even distances: long ones and short ones."""
+        some = questions.prompts[:: max(1, -(-len(questions.prompts) // count))]
+        seen = steering.prompted([prompt.chat for prompt in some])
+        sampling = [questions.sampling[prompt.id] for prompt in some]
+        return [
+            Job(prompt.id, prompt.chat, replace(how, **less))
+            for prompt, chat, how in zip(some, seen, sampling, strict=True)
+            if setting.room(chat, how)
+        ]
+
+    def spent(asked: Sequence[Job]) -> tuple[Ledger, int, float, float]:
+        """Answer, until patience ends: the ledger, answers, seconds, and those computed in."""
+        ledger, answers = Ledger(), 0
+        start, computed = time.perf_counter(), time.process_time()
+        with setting.metered(ledger):
+            for batch in setting.decode(asked, steering, 0, cell.search_sampling):
+                answers += len(batch)
+                if time.perf_counter() - start > PATIENCE:
+                    break
+        seconds = time.perf_counter() - start
+        return ledger, answers, seconds, min(seconds, time.process_time() - computed)
+
+    spent(jobs(1, max_new_tokens=2))  # the first pass of a process is slow
+    for count in PROMPTS:
+        ledger, answers, seconds, computed = spent(jobs(count))
+        if seconds * GROWTH > PATIENCE:
+            break
     tokens = {f"decode.{role}": n / answers for role, n in ledger.tokens.items()}
     rate = Rate({"decode": computed / answers}, tokens)
     measured = Measured(ANSWER, benchmark, row, rate, answers)
@@ -77,10 +92,3 @@ def machine(device: str | None) -> str:
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.processor()
     where = f"{chosen.type}: {name}" if name else chosen.type
     return told({"device": where, "threads": torch.get_num_threads()})
-
-
-def _spread(questions: Questions, count: int) -> Questions:
-    """Keep at most so many prompts, at even distances: long ones and short ones."""
-    prompts: Sequence[object] = questions.prompts
-    step = max(1, -(-len(prompts) // count))
-    return replace(questions, prompts=questions.prompts[::step])

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.conduct.tuning.objective import Objective
-
 from harness.conduct.tuning import proposing, trials
+from harness.conduct.tuning.objective import Objective
 from harness.contracts.budget import Chosen
 from harness.contracts.method import Method, Named, Stack
 

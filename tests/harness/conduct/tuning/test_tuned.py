@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from harness.conduct.tuning.objective import parse
-
 from harness.conduct import runner, store
 from harness.conduct.tuning import search as tuning
+from harness.conduct.tuning.objective import parse
 
 
 def tune(tiny, results, methods, count=4, objective="reward", prompts=None, say=None, seeds="0"):

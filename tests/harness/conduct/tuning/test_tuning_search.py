@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from harness.conduct.tuning.development import Sealed, development
-from harness.conduct.tuning.evaluating import Evaluator
-from harness.conduct.tuning.objective import parse
 
 from harness.conduct import runner, store
 from harness.conduct.protocol import load
 from harness.conduct.questions import training
 from harness.conduct.setting import Setting
 from harness.conduct.tuning import search as tuning
+from harness.conduct.tuning.development import Sealed, development
+from harness.conduct.tuning.evaluating import Evaluator
+from harness.conduct.tuning.objective import parse
 from harness.contracts.budget import Budget, BudgetSpent
 from harness.errors import PlumblineError
 

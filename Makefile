@@ -202,6 +202,7 @@ perf: $(READY)  ## how fast the loop is, here
 	@$(VENV)/bin/python tests/perf/aligning.py
 	@$(VENV)/bin/python tests/perf/guided.py
 	@$(VENV)/bin/python tests/perf/rejecting.py
+	@$(VENV)/bin/python tests/perf/rendering.py "$(RESULTS)"
 
 lint: $(READY)  ## format, lint and types, as they must be
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy

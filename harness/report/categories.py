@@ -45,10 +45,10 @@ def by_category(comparison: Comparison) -> list[ByCategory]:
     return [_split(comparison, scorer, found, names, turns) for scorer in wanted]
 
 
-def category_grids(comparison: Comparison) -> list[Grid]:
+def category_grids(comparison: Comparison, found: Sequence[ByCategory]) -> list[Grid]:
     """Give a grid for each of them."""
     grids = []
-    for table in by_category(comparison):
+    for table in found:
         places = decimals(e for _, means in table.rows for e in means.values())
         grids.append(
             Grid(
@@ -69,11 +69,11 @@ def category_grids(comparison: Comparison) -> list[Grid]:
     return grids
 
 
-def draw_radar(comparison: Comparison, out: Path) -> list[Path]:
+def draw_radar(comparison: Comparison, found: Sequence[ByCategory], out: Path) -> list[Path]:
     """Draw categories as the spokes of a wheel, one line a row; PNG and SVG."""
     from harness.report.figures import legible, on_paper, save
 
-    tables = [table for table in by_category(comparison) if len(table.categories) > 2]
+    tables = [table for table in found if len(table.categories) > 2]
     if not tables:
         return []
     with on_paper():

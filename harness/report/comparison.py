@@ -198,7 +198,7 @@ class _Group:
             for name, values in self._frames(result.row)
         ]
         pairs = [
-            (i, j, Contrast(a, b))
+            (i, j, Contrast(a, b, bounds=self.base in (i, j)))
             for i, a in enumerate(self.heads)
             for j, b in enumerate(self.heads[:i])
             if a is not None and b is not None

@@ -67,10 +67,12 @@ class Contrast:
 
     a, b  [fits, values], NaN where missing; one row where there is no outer level.
           With ``b``, only values that both sides have enter.
+    bounds  False where only the standard error is wanted: the interval is then without end.
     """
 
     a: Array
     b: Array | None = None
+    bounds: bool = True
 
 
 Side = tuple[tuple[int, int], ...]  # per fit: which columns hold its sums and its counts
@@ -164,9 +166,9 @@ def replicated(
             totals = (weights * drawn[:, sums]).sum(axis=1)
             return np.asarray(totals / (weights * drawn[:, ns]).sum(axis=1))
 
-    for plan in plans:
+    for plan, contrast in zip(plans, contrasts, strict=True):
         means = [resampled_mean(side, number) for number, side in enumerate(plan)]
-        yield _estimate(plan, table, means)
+        yield _estimate(plan, table, means, contrast.bounds)
 
 
 def paired(contrast: Contrast) -> list[Array]:
@@ -203,7 +205,9 @@ def _averaged(values: Array) -> Array:
     return values if len(values) >= FEWEST_FITS else mean_over_rows(values)[None]
 
 
-def _estimate(plan: Sequence[Side], table: Array, means: Sequence[Array]) -> tuple[Estimate, Array]:
+def _estimate(
+    plan: Sequence[Side], table: Array, means: Sequence[Array], bounds: bool
+) -> tuple[Estimate, Array]:
     value, counts, fits = 0.0, np.zeros(len(table)), list[Array]()
     for sign, side in zip((1, -1), plan, strict=False):
         sums, ns = [s for s, _ in side], [n for _, n in side]
@@ -217,12 +221,15 @@ def _estimate(plan: Sequence[Side], table: Array, means: Sequence[Array]) -> tup
     n = int(counts.sum())
     if math.isnan(value) or clusters < 2:
         return Estimate(value, n=n, clusters=clusters), replicates
-    se = float(np.nanstd(replicates, ddof=1))
+    deviation = np.nanstd if np.isnan(replicates).any() else np.std
+    se = float(deviation(replicates, ddof=1))
     if fits and clusters >= FEWEST_CLUSTERS:
         freedom = _fit_freedom(se, fits, clusters)
         half = se * student(freedom, (1 + LEVEL) / 2)
         return Estimate(value, value - half, value + half, se, n, clusters, freedom), replicates
-    low, high = interval(replicates, clusters)
+    low, high = -math.inf, math.inf
+    if bounds or clusters < FEWEST_CLUSTERS:
+        low, high = interval(replicates, clusters)
     return Estimate(value, low, high, se, n, clusters, clusters - 1.0), replicates
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from harness.conduct import store
 from harness.report.capability import read_taxes
 from harness.report.capability_page import write_tables as write_capability
-from harness.report.categories import category_grids, draw_radar
+from harness.report.categories import by_category, category_grids, draw_radar
 from harness.report.columns import (
     decimals,
     further_columns,
@@ -59,9 +59,14 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
             row_record(result, comparison, terms, fit_seconds(results, result.row))
             for result in comparison.results
         ]
-        pictures = draw_benchmark(comparison, out) + draw_radar(comparison, out)
+        split = by_category(comparison)
+        pictures = draw_benchmark(comparison, out) + draw_radar(comparison, split, out)
         boards = leaderboards(comparison)
-        further = [*boards, *category_grids(comparison), *safety_blocks(comparison, comparisons)]
+        further = [
+            *boards,
+            *category_grids(comparison, split),
+            *safety_blocks(comparison, comparisons),
+        ]
         frontier = write_frontier(results, terms.folder.name, comparison.cell, out)
         page = benchmark_page(comparison, terms, [*pictures, *frontier], known, further)
         written += _write(out / comparison.cell.benchmark, page, records) + pictures + frontier

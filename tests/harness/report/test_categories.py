@@ -55,8 +55,8 @@ def test_nothing_is_split_without_turns_or_categories(tmp_path, given):
     """One turn, no category or a single one: there is nothing to tell apart."""
     found = comparison(tmp_path, **given)
     assert by_category(found) == []
-    assert category_grids(found) == []
-    assert draw_radar(found, tmp_path) == []
+    assert category_grids(found, by_category(found)) == []
+    assert draw_radar(found, by_category(found), tmp_path) == []
 
 
 def test_the_table_and_the_chart_stand_on_the_page(tmp_path):

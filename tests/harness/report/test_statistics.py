@@ -254,3 +254,15 @@ def test_one_seed_is_drawn_once(monkeypatch):
     first = [resampled_sums(np.eye(9)[:, :k], seed=987_654_321, resamples=1500) for k in (1, 2, 9)]
     assert made == [987_654_321]
     assert (first[0] == first[2][:, :1]).all()
+
+
+def test_an_interval_not_asked_for_costs_nothing_and_says_nothing():
+    """Without bounds the standard error is the same, and no difference stands out."""
+    values = np.random.default_rng(0).normal(3.0, 1.0, size=(1, 30))
+    names = [str(i) for i in range(30)]
+    asked, unasked = (
+        bootstrap([Contrast(values, bounds=bounds)], names, seed=1)[0] for bounds in (True, False)
+    )
+    assert (unasked.value, unasked.se) == (asked.value, asked.se)
+    assert asked.excludes_zero
+    assert not unasked.excludes_zero

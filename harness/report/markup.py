@@ -104,6 +104,8 @@ def quoted(text: str) -> Line:
 
 def plain(text: str) -> str:
     """Put text on one line: control characters and line breaks become a blank."""
+    if text.isprintable() and "  " not in text:  # nearly all text: nothing to be put in order
+        return text.strip()
     cleaned = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     return re.sub(r" +", " ", cleaned).strip()
 

@@ -172,7 +172,10 @@ class Forecaster:
         """Answer a few prompts; give the rate, and whether the row's KL would be measured."""
         benchmark = self._order.benchmarks[0]
         self._say(f"trying {stack.label} on a few prompts of {benchmark}")
-        found = trying.measure(self.setting, benchmark, stack, "+".join(parts_of(stack)))
+        row = "+".join(parts_of(stack))
+        # What all else is scaled by is answered on as many prompts as a batch of a run has.
+        prompts = trying.PROMPTS[-1:] if row == REFERENCE else trying.PROMPTS
+        found = trying.measure(self.setting, benchmark, stack, row, prompts)
         self.busy = max(self.busy, found.busy)
         moves = bool(found.touches - {"noise", "stop"}) and "search" not in found.touches
         return found.measured, moves

@@ -33,10 +33,14 @@ class Tried:
     busy: float
 
 
-def measure(setting: Setting, benchmark: str, stack: Stack, row: str) -> Tried:
+def measure(
+    setting: Setting, benchmark: str, stack: Stack, row: str, prompts: Sequence[int] = PROMPTS
+) -> Tried:
     """Answer some prompts with a row that learns nothing: few first, more where it is quick.
 
     Few prompts make small batches, so a slow row is rated as slower than it is in a long run.
+
+    prompts  how many are answered in turn.
     """
     from harness.engine.decoding import Job
 
@@ -69,9 +73,9 @@ def measure(setting: Setting, benchmark: str, stack: Stack, row: str) -> Tried:
         return ledger, answers, seconds, min(seconds, time.process_time() - computed)
 
     spent(jobs(1, max_new_tokens=2))  # the first pass of a process is slow
-    for count in PROMPTS:
+    for count in prompts:
         ledger, answers, seconds, computed = spent(jobs(count))
-        if seconds * GROWTH > PATIENCE:
+        if computed * GROWTH > PATIENCE:
             break
     tokens = {f"decode.{role}": n / answers for role, n in ledger.tokens.items()}
     rate = Rate({"decode": computed / answers}, tokens)

@@ -11,7 +11,7 @@ import typer
 from harness.errors import PlumblineError
 
 if TYPE_CHECKING:
-    from harness.conduct.forecasting import Forecast
+    from harness.conduct.forecast.forecasting import Forecast
     from harness.conduct.runner import Order
     from harness.conduct.tuning.tuned import Fields as TunedOr
 
@@ -88,7 +88,7 @@ def foretold(
     fields: TunedOr = "default",
 ) -> None:
     """Print what a command would run and what that would cost, instead of running it."""
-    from harness.conduct import forecasting
+    from harness.conduct.forecast import forecasting
     from harness.conduct.store import Store
 
     say_forecast(
@@ -105,7 +105,7 @@ def foretold(
 
 def say_forecast(found: Forecast) -> None:
     """Print a forecast."""
-    from harness.conduct import foretelling
+    from harness.conduct.forecast import foretelling
 
     for line in foretelling.told(found):
         said(line)

@@ -67,7 +67,8 @@ def tune(
     `bench` then uses the fields found. One line is printed per trial and per method; the path
     of the figure (score against budget) comes last, its CSV beside it.
     """
-    from harness.conduct import foreseen_trials, runner
+    from harness.conduct import runner
+    from harness.conduct.forecast import trials as foreseen_trials
     from harness.conduct.store import Store
     from harness.conduct.tuning import objective as objectives
     from harness.conduct.tuning import search as tuning

@@ -14,7 +14,8 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.conduct import planned, runner, store
+from harness.conduct import runner, store
+from harness.conduct.forecast import planned
 from harness.conduct.grammar import parse_rows
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from harness.conduct.forecasting import STEADY, Forecast
-from harness.conduct.planned import Planned
+from harness.conduct.forecast.forecasting import STEADY, Forecast
+from harness.conduct.forecast.planned import Planned
 from harness.report.rates import ANSWER
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from harness.conduct import plugins, store, trying
-from harness.conduct.planned import Planned, built, parts_of, plan
+from harness.conduct import plugins, store
+from harness.conduct.forecast import trying
+from harness.conduct.forecast.planned import Planned, built, parts_of, plan
 from harness.conduct.runner import Order
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.conduct import fitting, store
-from harness.conduct.forecasting import Forecast, Forecaster, Say
-from harness.conduct.planned import Planned, parts_of
+from harness.conduct.forecast.forecasting import Forecast, Forecaster, Say
+from harness.conduct.forecast.planned import Planned, parts_of
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
 from harness.conduct.tuning.development import USUAL

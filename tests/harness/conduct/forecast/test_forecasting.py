@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.conduct import forecasting, foretelling, planned, runner, store
+from harness.conduct import runner, store
+from harness.conduct.forecast import forecasting, foretelling, planned
 from harness.conduct.protocol import load
 from harness.conduct.setting import Setting
 from harness.report.rates import ANSWER, FIT
@@ -22,7 +23,7 @@ def order(tiny, methods, **words):
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
     """Give the path of a method that learns."""
-    from .conftest import FITTED
+    from ..conftest import FITTED
 
     file = tmp_path_factory.mktemp("learned") / "counted.py"
     file.write_text(FITTED)

@@ -2,7 +2,9 @@
 
 import json
 
-from harness.conduct import foreseen_trials, foretelling, runner, store
+from harness.conduct import runner, store
+from harness.conduct.forecast import foretelling
+from harness.conduct.forecast import trials as foreseen_trials
 from harness.conduct.tuning import objective
 from harness.conduct.tuning import search as tuning
 from harness.report.rates import ANSWER, FIT

@@ -1,0 +1,1 @@
+"""Forecasts: what a command would run, how long it would take, and what is stored already."""

@@ -63,10 +63,10 @@ def _show(
     setting: Setting, results: store.Store, name: str, wanted: list[str]
 ) -> tuple[list[Path], list[str], list[str]]:
     """Write one benchmark's page; give its files, what to say, and which rows do not fit it."""
-    from harness.report.base_answers import read_base
     from harness.report.frames import Cell, read_cell
-    from harness.report.gap_page import sentences, write
-    from harness.report.gaps import gaps
+    from harness.report.frontier.base_answers import read_base
+    from harness.report.frontier.gaps import gaps
+    from harness.report.frontier.page import sentences, write
 
     base = read_base(results.root, setting.terms, name)
     assert base is not None

@@ -14,7 +14,7 @@ from harness.report.comparison import (
     objective,
     trials,
 )
-from harness.report.cost import Cost, seconds_ratio, tokens_ratio
+from harness.report.cost.costs import Cost, seconds_ratio, tokens_ratio
 from harness.report.improvement import aligned_row, gap_closed
 from harness.report.markup import Line, bold, line
 from harness.report.statistics import Estimate

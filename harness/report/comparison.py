@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from harness.records import Json
-from harness.report.cost import Cost, cost_of
+from harness.report.cost.costs import Cost, cost_of
 from harness.report.frames import REFERENCE, Cell, Row
 from harness.report.resampling import RESAMPLES
 from harness.report.simultaneous import Family

@@ -6,7 +6,7 @@ import math
 
 from harness.report.columns import in_order
 from harness.report.comparison import Comparison, Result, judged, trials
-from harness.report.cost import Cost, seconds_ratio, tokens_ratio
+from harness.report.cost.costs import Cost, seconds_ratio, tokens_ratio
 from harness.report.improvement import gap_closed
 from harness.report.statistics import Estimate
 from harness.report.terms import Terms

@@ -19,7 +19,7 @@ from harness.report.columns import (
     times,
 )
 from harness.report.comparison import Comparison, Result
-from harness.report.cost import Cost, merged, seconds_ratio, tokens_ratio
+from harness.report.cost.costs import Cost, merged, seconds_ratio, tokens_ratio
 from harness.report.fields import Record, cost_fields, interval_fields, rank_fields
 from harness.report.frames import REFERENCE
 from harness.report.legend import MARK_LEGENDS, provenance

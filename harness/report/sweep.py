@@ -18,7 +18,7 @@ import numpy as np
 from harness.conduct import store
 from harness.errors import PlumblineError
 from harness.report.comparison import is_optimised, judged
-from harness.report.cost import cost_of
+from harness.report.cost.costs import cost_of
 from harness.report.figures import legible, on_paper, save
 from harness.report.frames import REFERENCE, Cell, Row
 from harness.report.law import Law, Readings, law

@@ -18,10 +18,10 @@ from harness.report.columns import (
     spread,
 )
 from harness.report.comparison import Comparison, compare, declared
-from harness.report.cost_page import write_cost
+from harness.report.cost.page import write_cost
 from harness.report.fields import row_record
 from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, read_run
-from harness.report.gap_page import write_frontier
+from harness.report.frontier.page import write_frontier
 from harness.report.leaderboard import board_records, leaderboards
 from harness.report.legend import counts, legend, provenance, reading, skipped
 from harness.report.markup import Block, Grid, Page, shown, to_csv, to_latex, to_markdown

@@ -7,7 +7,7 @@ import torch
 from benchmarks.planted.candidates import best_of
 from benchmarks.planted.frontier import Frontier, Point, mean, tilted
 from benchmarks.planted.tree import divergence, expected
-from harness.report.frontier import Frontier as Estimated
+from harness.report.frontier.estimator import Frontier as Estimated
 
 STRENGTHS = np.linspace(0.0, 12.0, 60).tolist()
 

@@ -7,7 +7,7 @@ from benchmarks.planted.candidates import best_of
 from benchmarks.planted.frontier import tilted
 from benchmarks.planted.tree import divergence, expected
 from harness.engine.steering import Search, Steering
-from harness.report.frontier import Frontier
+from harness.report.frontier.estimator import Frontier
 
 
 @pytest.fixture(scope="module")

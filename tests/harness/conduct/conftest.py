@@ -185,6 +185,14 @@ def fitted(tmp_path):
     return str(file)
 
 
+@pytest.fixture(scope="session")
+def counted(tmp_path_factory):
+    """Give the path of the same method, for fixtures that outlive a test."""
+    file = tmp_path_factory.mktemp("learned") / "counted.py"
+    file.write_text(FITTED)
+    return str(file)
+
+
 @pytest.fixture
 def pushed(tmp_path):
     """Give the path of a method with a small search space."""

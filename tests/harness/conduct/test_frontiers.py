@@ -11,7 +11,7 @@ from harness.conduct.protocol import load
 from harness.conduct.questions import ask
 from harness.conduct.setting import Setting
 from harness.errors import PlumblineError
-from harness.report.base_answers import read_base
+from harness.report.frontier.base_answers import read_base
 from harness.report.tables import write_tables
 
 

@@ -6,7 +6,7 @@ from toystore import run_spec, wave, write_run, write_skip
 
 from harness.report.columns import tuning
 from harness.report.comparison import choose_headline, compare
-from harness.report.cost import seconds_ratio, tokens_ratio
+from harness.report.cost.costs import seconds_ratio, tokens_ratio
 from harness.report.frames import read_cell
 
 CELL = "runs/toy-7c0d1e44b2/hh_rlhf"

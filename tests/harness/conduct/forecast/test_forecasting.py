@@ -21,16 +21,6 @@ def order(tiny, methods, **words):
 
 
 @pytest.fixture(scope="module")
-def counted(tmp_path_factory):
-    """Give the path of a method that learns."""
-    from ..conftest import FITTED
-
-    file = tmp_path_factory.mktemp("learned") / "counted.py"
-    file.write_text(FITTED)
-    return str(file)
-
-
-@pytest.fixture(scope="module")
 def finished(tiny, counted, tmp_path_factory):
     """Results of a search and of a method that learns, on the first six prompts."""
     results = tmp_path_factory.mktemp("results")

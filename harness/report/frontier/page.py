@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.conduct import store
-from harness.report.base_answers import read_base
 from harness.report.columns import MARKS, NONE, decimals, number, spread
 from harness.report.fields import Record, interval_fields
 from harness.report.frames import Cell
-from harness.report.frontier import ENOUGH, Frontier, divergence_bound
-from harness.report.gap_figure import draw
-from harness.report.gaps import AT_KL, Gaps, Point, best_of_n, gaps, numbers
+from harness.report.frontier.base_answers import read_base
+from harness.report.frontier.estimator import ENOUGH, Frontier, divergence_bound
+from harness.report.frontier.figure import draw
+from harness.report.frontier.gaps import AT_KL, Gaps, Point, best_of_n, gaps, numbers
 from harness.report.legend import MARK_LEGENDS
 from harness.report.markup import (
     Block,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.report.bills import Point
 from harness.report.columns import heading
 from harness.report.comparison import Comparison
+from harness.report.cost.bills import Point
 from harness.report.figures import INK, MUTED, SURE, UNSURE, legible, on_paper, save
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.report.frontier import ENOUGH, Frontier, divergence_bound, selected
+from harness.report.frontier.estimator import ENOUGH, Frontier, divergence_bound, selected
 from harness.report.pool import expected_max, selection_weights
 
 PROMPTS, LISTED = 12, 300

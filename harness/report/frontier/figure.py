@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from harness.report.figures import INK, MUTED, SURE, folded, legible, on_paper, save
-from harness.report.frontier import Frontier, divergence_bound
-from harness.report.gaps import AT_KL, Gaps, Point, best_of_n, numbers
+from harness.report.frontier.estimator import Frontier, divergence_bound
+from harness.report.frontier.gaps import AT_KL, Gaps, Point, best_of_n, numbers
 
 TICKS = (0, 0.1, 0.5, 1, 2, 4, 8, 12, 16)
 PROXY = "#b5532a"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 from harness.conduct import store
-from harness.report.bills import Bill, Point, Unit, bills, cheaper, points_of
 from harness.report.columns import NONE, number, times
 from harness.report.comparison import Comparison
-from harness.report.cost import seconds_ratio, tokens_ratio
+from harness.report.cost.bills import Bill, Point, Unit, bills, cheaper, points_of
+from harness.report.cost.costs import seconds_ratio, tokens_ratio
 from harness.report.fields import Record
 from harness.report.frames import REFERENCE
 from harness.report.legend import provenance
@@ -37,7 +37,7 @@ def write_cost(
     results: Path, terms: Terms, comparisons: Sequence[Comparison], out: Path
 ) -> list[Path]:
     """Write ``cost.md``, ``.csv``, ``.tex``, the figure, and every pair's break-even number."""
-    from harness.report.cost_figure import draw
+    from harness.report.cost.figure import draw
 
     found = bills(results, terms, comparisons)
     if not found:

@@ -19,10 +19,10 @@ import numpy as np
 
 from harness.conduct import store
 from harness.records import Json
-from harness.report.base_answers import Base
 from harness.report.columns import number
 from harness.report.frames import Cell, Row
-from harness.report.frontier import Frontier, Reading, divergence_bound
+from harness.report.frontier.base_answers import Base
+from harness.report.frontier.estimator import Frontier, Reading, divergence_bound
 from harness.report.statistics import (
     Array,
     Contrast,

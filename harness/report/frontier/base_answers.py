@@ -12,7 +12,7 @@ import numpy as np
 from harness.conduct import store
 from harness.errors import PlumblineError
 from harness.records import Json
-from harness.report.frontier import Frontier
+from harness.report.frontier.estimator import Frontier
 from harness.report.statistics import Array
 
 FIRST = ("optimised_reward", "reward", "gold")  # the order in which rewards are shown

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.report.comparison import Comparison, Result
-from harness.report.cost import (
+from harness.report.cost.costs import (
     DECODING,
     Cheaper,
     Cost,

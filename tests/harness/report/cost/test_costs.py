@@ -7,10 +7,10 @@ import math
 import pytest
 from toystore import HASH, run_spec, write_run
 
-from harness.report.bills import bills, cheaper, points_of
 from harness.report.comparison import compare
-from harness.report.cost import at_cost, break_even, on_front
-from harness.report.cost_page import amount
+from harness.report.cost.bills import bills, cheaper, points_of
+from harness.report.cost.costs import at_cost, break_even, on_front
+from harness.report.cost.page import amount
 from harness.report.frames import read_cell
 from harness.report.tables import write_tables
 from harness.report.terms import choose_terms

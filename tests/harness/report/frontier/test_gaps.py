@@ -10,11 +10,11 @@ from toystore import HASH, run_spec, write_run
 
 from harness.conduct import store
 from harness.errors import PlumblineError
-from harness.report.base_answers import read_base
 from harness.report.frames import read_cell
-from harness.report.frontier import Frontier, divergence_bound
-from harness.report.gap_page import sentences, write, write_frontier
-from harness.report.gaps import gaps, optimal
+from harness.report.frontier.base_answers import read_base
+from harness.report.frontier.estimator import Frontier, divergence_bound
+from harness.report.frontier.gaps import gaps, optimal
+from harness.report.frontier.page import sentences, write, write_frontier
 
 TERMS, COUNT, SAMPLES = f"toy-{HASH}", 12, 64
 IDS = [f"hh_rlhf-{i:03d}" for i in range(COUNT)]

@@ -1,0 +1,1 @@
+"""The reward-KL frontier: the best reward at a distance from the base, and what rows leave."""

@@ -35,6 +35,7 @@ STYLE: Mapping[str, Any] = {
     "text.parse_math": False,  # a method's name is no formula
     "text.usetex": False,
 }
+CROWD = 5  # curves that a legend inside a panel can name
 FOLD = 34  # characters of a label on one line
 SHOWN = set("–−±×≤≥…" + "".join(MARKS.values()))
 
@@ -177,8 +178,11 @@ def _draw_curves(comparison: Comparison, curves: Mapping[str, Curve], out: Path)
     with on_paper():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(7.2 if golden else 4.2, 3.0), layout="constrained")
-        panels = figure.subplots(1, 2 if golden else 1, squeeze=False)[0]
+        columns = 2 if golden else 1
+        crowded = len(curves) > CROWD  # then the legend stands below the panels
+        below = 0.17 * -(-len(curves) // columns) if crowded else 0.0
+        figure = Figure(figsize=(7.2 if golden else 4.2, 3.0 + below), layout="constrained")
+        panels = figure.subplots(1, columns, squeeze=False)[0]
         for panel, title in zip(panels, ("selecting score", "gold of the selected"), strict=False):
             panel.set_title(title, loc="left", fontsize=10)
             panel.set_xscale("log", base=2)
@@ -188,21 +192,29 @@ def _draw_curves(comparison: Comparison, curves: Mapping[str, Curve], out: Path)
         for i, (label, found) in enumerate(sorted(curves.items())):
             for panel, estimates in zip(panels, (found.selecting, found.gold), strict=False):
                 if estimates and not (panel is panels[0] and golden and label in ceilings):
-                    _line(panel, estimates, f"C{i}", legible(label))
+                    _line(panel, estimates, i, legible(label))
         longest = max(len(found.selecting) for found in curves.values())
         ticks = [2**k for k in range(longest.bit_length())]
         for panel in panels:
             panel.set_xticks(ticks, [str(tick) for tick in ticks])
             panel.minorticks_off()
-        panels[-1].legend(frameon=False, fontsize=8)
+        if crowded:
+            lines = panels[-1].get_legend_handles_labels()
+            figure.legend(
+                *lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=7
+            )
+        else:
+            panels[-1].legend(frameon=False, fontsize=8)
         title = legible(str(comparison.spec.get("title") or comparison.cell.benchmark))
         figure.suptitle(f"{title}: best of n, from one pool of candidates", weight="bold", size=10)
         return save(figure, out / f"{comparison.cell.benchmark}.best_of_n")
 
 
-def _line(panel: Any, estimates: Sequence[Estimate], colour: str, label: str) -> None:
+def _line(panel: Any, estimates: Sequence[Estimate], number: int, label: str) -> None:
+    colour, dashes = f"C{number % 10}", ("-", "--", ":")[number // 10 % 3]
     n = range(1, len(estimates) + 1)
-    panel.plot(n, [e.value for e in estimates], "o-", color=colour, markersize=3, label=label)
+    means = [e.value for e in estimates]
+    panel.plot(n, means, "o", linestyle=dashes, color=colour, markersize=3, label=label)
     panel.fill_between(
         n, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.18, lw=0
     )

@@ -89,7 +89,11 @@ def test_killed_midway_no_verdict_is_lost_or_made_a_tie_and_little_is_paid_twice
     assert scores(again, COUNT) == made
     assert again.torn == 1
     probes = [asked for asked, _, _ in there.requests if asked == PROBE]
-    assert len(there.requests) - len(probes) == TRIES * injected["down"]
+    tried = Counter(asked for asked, _, _ in there.requests if asked != PROBE)
+    assert {fault_of(asked) for asked in tried} == {"down"}
+    assert len(tried) == injected["down"]
+    # a busy machine gives up on a try before the server has read it
+    assert max(tried.values()) <= TRIES
     assert len(probes) <= injected["down"] // IN_A_ROW  # the only requests that cost something
     assert sum(paid(bill).values()) - sum(bought.values()) == len(probes)
     assert again.asked == injected["down"]

@@ -3,7 +3,7 @@
 Among all q with KL(q || p) = k the tilted law p(y) exp(strength * r(y)) / Z has the largest
 E[r] (strength is 1/beta).  With several prompts, mean reward at a given mean KL is
 largest when all prompts share one strength.  Here every answer is known;
-what base samples say of the same is ``harness/report/frontier.py``.
+what base samples say of the same is ``harness/report/frontier/estimator.py``.
 """
 
 from __future__ import annotations

@@ -124,9 +124,10 @@ frontier: $(READY)  ## [METHOD= PROTOCOL= BENCH= SAMPLES=64 LIMIT= SET=]: the be
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)')
 
-# Every method that has settings to choose, and rows beside the methods themselves.
+# Every method that has settings to choose, and rows beside the methods themselves.  transfer_q is
+# run at its defaults alone: a trial of its longest rollouts would cost as much as all of another's.
 TUNED := prompting guideline_retrieval prompt_rewrite best_of_n soft_best_of_n speculative_rejection cards \
-  static_editing alignez recontrol reward_guided controlled_decoding transfer_q genarm rad proxy_tuning dpo \
+  static_editing alignez recontrol reward_guided controlled_decoding genarm rad proxy_tuning dpo \
   prompting+recontrol
 SETS_OF_REFERENCE := hh_rlhf harmful_qa alpaca_eval mt_bench
 ROWS := all,prompting+recontrol,prompting+best_of_n,dpo(fraction=0.25)

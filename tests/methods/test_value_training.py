@@ -166,7 +166,7 @@ def test_8_as_published_mid_walk_is_valued_at_nothing(tmp_path):
 )
 def test_8_a_long_random_walk(tmp_path, how, low, high):
     """8. The same at the length of an answer, 128 states, mid-way."""
-    found = learnt(tmp_path, 128, 1500, 256, **how)
+    found = learnt(tmp_path, 128, 500, 256, **how)
     assert low <= found[0.5] <= high, found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.conduct import store
 from harness.report.capability import Tax, Taxed, compare, read_evaluated, read_taxes
 from harness.report.columns import MARKS, NONE, decimals, number, spread
 from harness.report.fields import Record, interval_fields
@@ -20,10 +19,8 @@ from harness.report.markup import (
     bold,
     code,
     line,
-    to_csv,
-    to_latex,
-    to_markdown,
 )
+from harness.report.pages import write_page
 from harness.report.statistics import Estimate
 
 CHANGE = "capability change against unsteered"
@@ -39,13 +36,7 @@ def write_tables(
     """
     taxes = read_taxes(results, f"{protocol}-{hash}") if taxes is None else taxes
     page, records = _page(taxes, protocol, hash), _records(taxes, protocol, hash)
-    texts = {".md": to_markdown(page), ".csv": to_csv(records), ".tex": to_latex(page)}
-    paths = []
-    for suffix, text in texts.items():
-        path = results / "tables" / protocol / f"capability{suffix}"
-        store.write_text(path, text)
-        paths.append(path)
-    return paths
+    return write_page(results / "tables" / protocol / "capability", page, records)
 
 
 def summary(folder: Path) -> str:

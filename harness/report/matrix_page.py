@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.conduct import store
 from harness.report.columns import decimals, number, spread
 from harness.report.comparison import negated
 from harness.report.fields import Record, interval_fields
@@ -21,11 +20,9 @@ from harness.report.markup import (
     Picture,
     bold,
     line,
-    to_csv,
-    to_latex,
-    to_markdown,
 )
 from harness.report.matrix import Crossed, Labels, Matrix, Stacked
+from harness.report.pages import write_page
 from harness.report.statistics import Estimate
 
 SURE = "*"  # behind a number whose interval leaves zero out
@@ -39,12 +36,7 @@ def write(found: Sequence[Matrix], crossed: Crossed, stem: Path) -> list[Path]:
     if len(found) > 1:
         pictures = [*_draw(found, crossed, stem), *pictures]
     page = _page(found, crossed, pictures)
-    texts = {".md": to_markdown(page), ".tex": to_latex(page), ".csv": to_csv(_records(found))}
-    written = []
-    for suffix, text in texts.items():
-        written.append(_beside(stem, suffix))
-        store.write_text(written[-1], text)
-    return [*written, *pictures]
+    return [*write_page(stem, page, _records(found)), *pictures]
 
 
 def _beside(stem: Path, suffix: str) -> Path:

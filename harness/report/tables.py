@@ -24,8 +24,9 @@ from harness.report.frames import REFERENCE, Cell, Row, fit_seconds, read_cell, 
 from harness.report.frontier.page import write_frontier
 from harness.report.leaderboard import board_records, leaderboards
 from harness.report.legend import counts, legend, provenance, reading, skipped
-from harness.report.markup import Block, Grid, Page, shown, to_csv, to_latex, to_markdown
+from harness.report.markup import Block, Grid, Page, shown, to_csv
 from harness.report.overall import overall_page, overall_records
+from harness.report.pages import write_page
 from harness.report.safety import safety_blocks
 from harness.report.terms import Terms, choose_terms
 from harness.report.variance_page import write_variance
@@ -50,7 +51,7 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
     beside = [tax for tax in taxes if tax.spec["limit"] is None]
     page = overall_page(terms, comparisons, pictures, beside)
     records = overall_records(terms, comparisons, beside)
-    written = _write(out / "overall", page, records) + pictures
+    written = write_page(out / "overall", page, records) + pictures
     written += write_capability(results, protocol, terms.hash, taxes) if taxes else []
     written += write_cost(results, terms, comparisons, out)
     written += write_variance(terms, comparisons, out)
@@ -69,7 +70,7 @@ def write_tables(results: Path, protocol: str, hash: str | None = None) -> list[
         ]
         frontier = write_frontier(results, terms.folder.name, comparison.cell, out)
         page = benchmark_page(comparison, terms, [*pictures, *frontier], known, further)
-        written += _write(out / comparison.cell.benchmark, page, records) + pictures + frontier
+        written += write_page(out / comparison.cell.benchmark, page, records) + pictures + frontier
         if boards:
             path = out / f"{comparison.cell.benchmark}.leaderboard.csv"
             store.write_text(path, to_csv(board_records(comparison)))
@@ -158,13 +159,3 @@ def _clear(out: Path, written: set[str]) -> None:
         if path.name not in written and path.read_bytes().startswith(b"benchmark,method,"):
             for old in out.glob(f"{path.stem}.*"):
                 old.unlink()
-
-
-def _write(stem: Path, page: Page, records: Sequence[dict[str, object]]) -> list[Path]:
-    texts = {".md": to_markdown(page), ".csv": to_csv(records), ".tex": to_latex(page)}
-    paths = []
-    for suffix, text in texts.items():
-        path = stem.with_name(stem.name + suffix)
-        store.write_text(path, text)
-        paths.append(path)
-    return paths

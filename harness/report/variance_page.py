@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.conduct import store
 from harness.report.columns import NONE, heading
 from harness.report.comparison import Comparison
 from harness.report.fields import Record
@@ -21,10 +20,8 @@ from harness.report.markup import (
     bold,
     code,
     line,
-    to_csv,
-    to_latex,
-    to_markdown,
 )
+from harness.report.pages import write_page
 from harness.report.terms import Terms
 from harness.report.variance import AXES, FIT, PARTS, PROMPT, SAMPLING, Split, split
 
@@ -47,14 +44,7 @@ def write_variance(terms: Terms, comparisons: Sequence[Comparison], out: Path) -
         for old in out.glob("variance.*"):
             old.unlink()
         return []
-    texts = {
-        "variance.md": to_markdown(_page(terms, found)),
-        "variance.csv": to_csv(_records(terms, found)),
-        "variance.tex": to_latex(_page(terms, found)),
-    }
-    for name, text in texts.items():
-        store.write_text(out / name, text)
-    return [out / name for name in texts]
+    return write_page(out / "variance", _page(terms, found), _records(terms, found))
 
 
 def advice(found: Split) -> dict[str, float]:

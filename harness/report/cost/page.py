@@ -25,9 +25,8 @@ from harness.report.markup import (
     code,
     line,
     to_csv,
-    to_latex,
-    to_markdown,
 )
+from harness.report.pages import write_page
 from harness.report.terms import Terms
 
 QUERIES = (1_000, 10_000, 100_000)
@@ -45,15 +44,10 @@ def write_cost(
     points = {c.cell.benchmark: points_of(c) for c in comparisons if c.reference}
     pictures = draw(comparisons, points, out / "cost")
     page = _page(terms, comparisons, found, points, pictures)
-    texts = {
-        "cost.md": to_markdown(page),
-        "cost.csv": to_csv([_record(bill, terms) for bill in found]),
-        "cost.tex": to_latex(page),
-        "cost.break_even.csv": to_csv(_pairs(found)),
-    }
-    for name, text in texts.items():
-        store.write_text(out / name, text)
-    return [out / name for name in texts] + pictures
+    written = write_page(out / "cost", page, [_record(bill, terms) for bill in found])
+    even = out / "cost.break_even.csv"
+    store.write_text(even, to_csv(_pairs(found)))
+    return [*written, even, *pictures]
 
 
 def amount(value: float) -> str:

@@ -24,9 +24,8 @@ from harness.report.markup import (
     code,
     line,
     to_csv,
-    to_latex,
-    to_markdown,
 )
+from harness.report.pages import write_page
 from harness.report.statistics import Estimate
 
 SIDES = {"is": "", "at least": "≥ ", "at most": "≤ "}
@@ -47,17 +46,9 @@ def write(found: Gaps, out: Path) -> list[Path]:
     stem = out / f"{found.base.spec['benchmark']}.frontier"
     pictures = draw(found, stem)
     page = _page(found, pictures[0])
-    texts = {
-        ".md": to_markdown(page),
-        ".csv": to_csv(_records(found)),
-        ".tex": to_latex(page),
-        ".curve.csv": to_csv(_curve_records(found)),
-    }
-    paths = []
-    for suffix, text in texts.items():
-        paths.append(stem.with_name(stem.name + suffix))
-        store.write_text(paths[-1], text)
-    return [*paths, *pictures]
+    curve = stem.with_name(f"{stem.name}.curve.csv")
+    store.write_text(curve, to_csv(_curve_records(found)))
+    return [*write_page(stem, page, _records(found)), curve, *pictures]
 
 
 def sentences(found: Gaps) -> list[str]:

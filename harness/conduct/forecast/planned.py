@@ -177,19 +177,20 @@ class _Here:
             known.add(key)
             wanted = (told[-1], told[:-1], seed, bound)
             done = any(
-                _of_fit(store.read_json(file)) == wanted
-                and _reads(store.read_json(file)) in ("", self.benchmark)
-                and store.is_done(file.parent)
-                for file in sorted(_fits(self.results, self.setting.terms, row.name))
+                _of_fit(spec) == wanted
+                and _reads(spec) in ("", self.benchmark)
+                and store.is_done(folder)
+                for folder, spec in _fits(self.results, self.setting.terms, row.name)
             )
             label = "+".join(p.label for p in row.parts)
             share = part.fraction * ((self._count() or 0) if reads else 1)
             yield Planned(FIT, benchmark, label, parts_of(row), None, seed, 1, int(done), "", share)
 
 
-def _fits(results: store.Store, terms: str, name: str) -> Iterator[Path]:
-    """Give the specs of all fits of one stack; a fit's folder is named after what it is."""
-    return results.fit(terms, name, {}).parent.glob("*/spec.json")
+def _fits(results: store.Store, terms: str, name: str) -> Iterator[tuple[Path, Json]]:
+    """Give the folders and specs of all fits of one stack; a folder is named after what it is."""
+    for file in sorted(results.fit(terms, name, {}).parent.glob("*/spec.json")):
+        yield file.parent, store.read_json(file)
 
 
 def _of_fit(spec: Mapping[str, Json]) -> tuple[Json, Json, Json, Json]:

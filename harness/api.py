@@ -3,6 +3,7 @@
 from harness.chat import Chat, Message
 from harness.contracts.backends import Canned, ChatBackend, Reply
 from harness.contracts.benchmark import Benchmark, Read
+from harness.contracts.bounds import above, at_least, finite
 from harness.contracts.judges import Judge, Labelled, Pairwise, Ruling, Single, Verdict
 from harness.contracts.method import Fitted, Kit, Lab, Method, Need
 from harness.contracts.scorer import Answered, Instruments, PairwiseScorer, Scorer
@@ -76,9 +77,12 @@ __all__ = [
     "TokenRule",
     "Verdict",
     "World",
+    "above",
     "after_prompt",
     "at_last",
+    "at_least",
     "best_of_each",
+    "finite",
     "grade",
     "greedily",
     "guided",

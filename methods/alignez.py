@@ -37,7 +37,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from harness.api import Fitted, Json, Kit, Lab, Method, Need, PlumblineError, Prompt, Steering
+from harness.api import (
+    Fitted,
+    Json,
+    Kit,
+    Lab,
+    Method,
+    Need,
+    PlumblineError,
+    Prompt,
+    Steering,
+    at_least,
+)
 from methods._alignez_ccs import Centring
 from methods._alignez_edits import Compat, Squash, Towards, squashed
 from methods._alignez_layers import named_layers
@@ -102,11 +113,7 @@ class AlignEZ(Method):
     compat: Compat = "paper"
 
     def __post_init__(self) -> None:
-        for name in ("count", "per_query", "top", "neighbours", "restarts", "steps"):
-            if getattr(self, name) < 1:
-                raise PlumblineError(
-                    f"alignez.{name} is {getattr(self, name)}; it must be 1 or more"
-                )
+        at_least(self, count=1, per_query=1, top=1, neighbours=1, restarts=1, steps=1)
         if self.rank is not None and self.rank < 1:
             raise PlumblineError(f"alignez.rank is {self.rank}; it must be 1 or more, or none")
         if not 0 < self.energy <= 1:

@@ -21,7 +21,6 @@ Segments are drawn as the protocol samples, not by top-k 40.  methods/cards/card
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,11 +36,12 @@ from harness.api import (
     Lab,
     Method,
     Need,
-    PlumblineError,
     Rows,
     Search,
     Segments,
     Steering,
+    at_least,
+    finite,
 )
 from methods._choosing import prompts_of
 from methods._rollouts import rollouts
@@ -87,19 +87,8 @@ class Cards(Method):
     prompts: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("target", "alpha"):
-            if not math.isfinite(getattr(self, name)):
-                raise PlumblineError(
-                    f"cards.{name} is {getattr(self, name)}; it must be a finite number"
-                )
-        if not self.beta >= 0:
-            raise PlumblineError(f"cards.beta is {self.beta}; it must be 0 or more")
-        for name, least in {"shortest": 1, "longest": self.shortest, "proposals": 1,
-                            "prompts": 2}.items():  # fmt: skip
-            if getattr(self, name) < least:
-                raise PlumblineError(
-                    f"cards.{name} is {getattr(self, name)}; it must be {least} or more"
-                )
+        finite(self, "target", "alpha")
+        at_least(self, beta=0, shortest=1, longest=self.shortest, proposals=1, prompts=2)
 
     def fits(self) -> bool:
         """Say whether rewards are measured first."""

@@ -47,6 +47,8 @@ from harness.api import (
     Search,
     Steering,
     TokenRule,
+    above,
+    at_least,
     guided,
 )
 from methods._choosing import Trials, may_try, prompts_of, tuned
@@ -116,20 +118,9 @@ class ControlledDecoding(Method):
     dev: int = 64
 
     def __post_init__(self) -> None:
-        least = {"width": 1, "block": 1, "hidden": 0, "epochs": 1, "batch": 1,
-                 "prompts": 0, "samples": 1, "dev": 1}  # fmt: skip
-        if self.k is not None and self.k < 0:
-            raise PlumblineError(f"controlled_decoding.k is {self.k}; it must be 0 or more")
-        for name, floor in least.items():
-            if getattr(self, name) < floor:
-                raise PlumblineError(
-                    f"controlled_decoding.{name} is {getattr(self, name)}; "
-                    f"it must be {floor} or more"
-                )
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise PlumblineError(
-                f"controlled_decoding.learning_rate is {self.learning_rate}; it must be above 0"
-            )
+        at_least(self, k=0, width=1, block=1, prompts=0, samples=1, dev=1)
+        at_least(self, hidden=0, epochs=1, batch=1)
+        above(self, learning_rate=0)
 
     def unused(self) -> frozenset[str]:
         """Name the fields of the other rule."""

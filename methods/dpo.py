@@ -24,7 +24,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from harness.api import Fitted, Json, Kit, Lab, Method, Need, PlumblineError, Steering
+from harness.api import (
+    Fitted,
+    Json,
+    Kit,
+    Lab,
+    Method,
+    Need,
+    PlumblineError,
+    Steering,
+    above,
+    at_least,
+)
 from methods._adapters import adapters_of, beside, merged
 from methods._preference_rows import Row, rows_of, shuffled_labels, usable
 from methods._preference_training import Loss, Recipe, Trained, train
@@ -91,15 +102,8 @@ class Dpo(Method):
     ablation: Literal["none", "shuffled"] = "none"
 
     def __post_init__(self) -> None:
-        least = {"rank": 1, "alpha": 1, "epochs": 1, "batch": 1, "together": 1, "max_length": 0}
-        for name, floor in least.items():
-            value = getattr(self, name)
-            if value is not None and value < floor:
-                raise PlumblineError(f"dpo.{name} is {value}; it must be {floor} or more")
-        for name in ("beta", "learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise PlumblineError(f"dpo.{name} is {value}; it must be > 0")
+        at_least(self, rank=1, alpha=1, epochs=1, batch=1, together=1, max_length=0)
+        above(self, beta=0, learning_rate=0)
         if not 0 <= self.flips < 0.5:
             raise PlumblineError(f"dpo.flips is {self.flips}; it must lie in [0, 0.5)")
         if self.batch % min(self.batch, self.together):

@@ -20,14 +20,26 @@ of a 7B model, and a fit says how well pi_r tells development pairs that it neve
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from harness.api import Fitted, Json, Kit, Lab, Method, Need, PlumblineError, Steering, Step
+from harness.api import (
+    Fitted,
+    Json,
+    Kit,
+    Lab,
+    Method,
+    Need,
+    PlumblineError,
+    Steering,
+    Step,
+    above,
+    at_least,
+    finite,
+)
 from methods._adapters import adapters_of, beside
 from methods._arm import Adapted, Recipe, told, train
 from methods._beside import network
@@ -67,17 +79,9 @@ class GenArm(Method):
     max_length: int = 0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha):
-            raise PlumblineError(f"genarm.alpha is {self.alpha}; it must be a finite number")
-        for name in ("beta", "learning_rate"):
-            if (given := getattr(self, name)) is not None and not given > 0:
-                raise PlumblineError(f"genarm.{name} is {getattr(self, name)}; it must be above 0")
-        for name, least in {"rank": 1, "lora": 1, "epochs": 1, "batch": 1, "together": 1,
-                            "max_length": 0}.items():  # fmt: skip
-            if getattr(self, name) < least:
-                raise PlumblineError(
-                    f"genarm.{name} is {getattr(self, name)}; it must be {least} or more"
-                )
+        finite(self, "alpha")
+        above(self, beta=0, learning_rate=0)
+        at_least(self, rank=1, lora=1, epochs=1, batch=1, together=1, max_length=0)
 
     def fit(self, lab: Lab) -> Fitted:
         """Train pi_r; at alpha = 0 there is nothing to train."""

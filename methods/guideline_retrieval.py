@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from harness.api import Chat, Fitted, Kit, Method, Need, PlumblineError, Steering
+from harness.api import Chat, Fitted, Kit, Method, Need, PlumblineError, Steering, at_least
 
 HEADER = "Follow these guidelines in your answer."
 ALIKE = 0.95
@@ -72,8 +72,7 @@ class GuidelineRetrieval(Method):
     library: str = ""
 
     def __post_init__(self) -> None:
-        if self.count < 0:
-            raise PlumblineError(f"guideline_retrieval.count is {self.count}; it must be 0 or more")
+        at_least(self, count=0)
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Read the library, and retrieve from it for every conversation."""

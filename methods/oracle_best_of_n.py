@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.api import Fitted, Kit, Method, Need, PlumblineError, Search, Steering
+from harness.api import Fitted, Kit, Method, Need, Search, Steering, at_least
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class OracleBestOfN(Method):
     n: int = 8
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise PlumblineError(f"oracle_best_of_n.n is {self.n}; it must be 1 or more")
+        at_least(self, n=1)
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Search among whole responses; under "gold" the kit's reward is the evaluation reward."""

@@ -37,6 +37,7 @@ from harness.api import (
     Need,
     PlumblineError,
     Steering,
+    at_least,
     greedily,
 )
 from methods._choosing import Trials, may_try, tuned
@@ -84,11 +85,7 @@ class PromptRewrite(Method):
             raise PlumblineError(
                 f"prompt_rewrite.rewriter is {self.rewriter!r}; it must be model or fixed"
             )
-        for name in ("tokens", "dev"):
-            if getattr(self, name) < 0:
-                raise PlumblineError(
-                    f"prompt_rewrite.{name} is {getattr(self, name)}; it must be 0 or more"
-                )
+        at_least(self, tokens=0, dev=0)
         if not 0 <= self.keep <= 1:
             raise PlumblineError(f"prompt_rewrite.keep is {self.keep}; it must lie in [0, 1]")
 

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from harness.api import Chat, Fitted, Kit, Lab, Method, Need, PlumblineError, Steering
+from harness.api import Chat, Fitted, Kit, Lab, Method, Need, PlumblineError, Steering, at_least
 
 INSTRUCTIONS = (
     "You are a helpful, harmless and polite assistant.",
@@ -79,8 +79,7 @@ class Prompting(Method):
     layout: Literal["chat", "urial"] = "chat"
 
     def __post_init__(self) -> None:
-        if self.shots < 0:
-            raise PlumblineError(f"prompting.shots is {self.shots}; it must be 0 or more")
+        at_least(self, shots=0)
         if self.examples == "stylised" and self.shots > len(STYLISED):
             raise PlumblineError(
                 f"prompting.shots is {self.shots}; there are {len(STYLISED)} stylised examples"

@@ -31,7 +31,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Fitted, Kit, Method, Need, PlumblineError, Steering, Step
+from harness.api import Fitted, Kit, Method, Need, PlumblineError, Steering, Step, finite
 from methods._beside import role
 
 
@@ -60,8 +60,7 @@ class ProxyTuning(Method):
     plausible: float = 0.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha):
-            raise PlumblineError(f"proxy_tuning.alpha is {self.alpha}; it must be a finite number")
+        finite(self, "alpha")
         if not 0 <= self.plausible <= 1:
             raise PlumblineError(
                 f"proxy_tuning.plausible is {self.plausible}; it must lie in [0, 1]"

@@ -23,7 +23,6 @@ hundred thousand.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +43,9 @@ from harness.api import (
     Steering,
     Step,
     TokenRule,
+    above,
+    at_least,
+    finite,
     guided,
 )
 from methods._choosing import Trials, may_try, tuned
@@ -83,15 +85,9 @@ class Rad(Method):
     dev: int = 64
 
     def __post_init__(self) -> None:
-        if self.beta is not None and not math.isfinite(self.beta):
-            raise PlumblineError(f"rad.beta is {self.beta}; it must be a finite number")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise PlumblineError(f"rad.learning_rate is {self.learning_rate}; it must be above 0")
-        for name, least in {"k": 0, "epochs": 1, "batch": 1, "pairs": 0, "dev": 0}.items():
-            if getattr(self, name) < least:
-                raise PlumblineError(
-                    f"rad.{name} is {getattr(self, name)}; it must be {least} or more"
-                )
+        finite(self, "beta")
+        above(self, learning_rate=0)
+        at_least(self, k=0, epochs=1, batch=1, pairs=0, dev=0)
 
     def fit(self, lab: Lab) -> Fitted:
         """Train the reward model; at beta = 0 there is nothing to train."""

@@ -47,6 +47,8 @@ from harness.api import (
     Site,
     Steering,
     Step,
+    above,
+    at_least,
 )
 from methods._choosing import Rule, Trials, may_try, prompts_of, tuned
 from methods._trajectories import collect, repeated, scratch
@@ -109,16 +111,8 @@ class Recontrol(Method):
     edit_positions: Literal["last", "all"] = "last"
 
     def __post_init__(self) -> None:
-        least = {"hidden": 0, "epochs": 1, "batch": 1, "prompts": 0, "samples": 1, "dev": 1}
-        for name, floor in least.items():
-            if getattr(self, name) < floor:
-                raise PlumblineError(
-                    f"recontrol.{name} is {getattr(self, name)}; it must be {floor} or more"
-                )
-        if self.n is not None and self.n < 0:
-            raise PlumblineError(f"recontrol.n is {self.n}; it must be 0 (off) or more")
-        if not self.learning_rate > 0:
-            raise PlumblineError(f"recontrol.learning_rate is {self.learning_rate}; it must be > 0")
+        at_least(self, n=0, hidden=0, epochs=1, batch=1, prompts=0, samples=1, dev=1)
+        above(self, learning_rate=0)
         if not 0 <= self.trace <= 1:
             raise PlumblineError(f"recontrol.trace is {self.trace}; it must lie in [0, 1]")
         paper = self.anchor == "last" and self.bootstrap == "stopgrad"

@@ -26,7 +26,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from harness.api import Fitted, Kit, Method, Need, PlumblineError, Steering, TokenRule, guided
+from harness.api import (
+    Fitted,
+    Kit,
+    Method,
+    Need,
+    Steering,
+    TokenRule,
+    above,
+    at_least,
+    guided,
+)
 
 K = 10  # candidates in the published experiments
 
@@ -59,10 +69,8 @@ class RewardGuided(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.k is not None and self.k < 0:
-            raise PlumblineError(f"reward_guided.k is {self.k}; it must be 0 (all tokens) or more")
-        if not self.tau > 0:
-            raise PlumblineError(f"reward_guided.tau is {self.tau}; it must be above 0")
+        at_least(self, k=0)
+        above(self, tau=0)
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Add the weighted reward to the candidates' log-probabilities."""

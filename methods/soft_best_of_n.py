@@ -25,10 +25,10 @@ from harness.api import (
     Kit,
     Method,
     Need,
-    PlumblineError,
     Rows,
     Search,
     Steering,
+    at_least,
     best_of_each,
 )
 
@@ -51,10 +51,7 @@ class SoftBestOfN(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise PlumblineError(f"soft_best_of_n.n is {self.n}; it must be 1 or more")
-        if not self.tau >= 0:
-            raise PlumblineError(f"soft_best_of_n.tau is {self.tau}; it must be 0 or more")
+        at_least(self, n=1, tau=0)
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Search among whole responses, by chance."""

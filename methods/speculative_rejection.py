@@ -30,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Fitted, Kit, Method, Need, PlumblineError, Rows, Search, Steering
+from harness.api import Fitted, Kit, Method, Need, PlumblineError, Rows, Search, Steering, at_least
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class SpeculativeRejection(Method):
     checkpoints: tuple[int, ...] = (16, 32, 48, 64, 128, 256, 512)
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise PlumblineError(f"speculative_rejection.n is {self.n}; it must be 1 or more")
+        at_least(self, n=1)
         if not 0 <= self.alpha < 1:
             raise PlumblineError(
                 f"speculative_rejection.alpha is {self.alpha}; it must lie in [0, 1)"

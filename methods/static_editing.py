@@ -55,6 +55,7 @@ from harness.api import (
     Step,
     after_prompt,
     at_last,
+    at_least,
 )
 from methods._choosing import Trials, may_try, tuned
 from methods._directions import (
@@ -115,11 +116,7 @@ class StaticEditing(Method):
     draw: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("heads", "pairs", "dev"):
-            if getattr(self, name) < 1:
-                raise PlumblineError(
-                    f"static_editing.{name} is {getattr(self, name)}; it must be 1 or more"
-                )
+        at_least(self, heads=1, pairs=1, dev=1)
         if self.site == "heads" and self.layer is not None:
             raise PlumblineError(
                 "static_editing: heads are chosen over all layers; leave layer out, or set site"

@@ -23,7 +23,6 @@ than the budget.  methods/cards/transfer_q.md has the list.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -38,11 +37,13 @@ from harness.api import (
     Kit,
     Method,
     Need,
-    PlumblineError,
     Rollouts,
     Steering,
     Step,
     TokenRule,
+    above,
+    at_least,
+    finite,
     guided,
 )
 from methods._beside import counted, fit, named
@@ -86,18 +87,9 @@ class TransferQ(Method):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("w", "correction", "beta"):
-            if not math.isfinite(getattr(self, name)):
-                raise PlumblineError(
-                    f"{NAME}.{name} is {getattr(self, name)}; it must be a finite number"
-                )
-        for name in ("k", "tokens"):
-            if (getattr(self, name) or 0) < 0:
-                raise PlumblineError(
-                    f"{NAME}.{name} is {getattr(self, name)}; it must be 0 or more"
-                )
-        if not self.tau > 0:
-            raise PlumblineError(f"{NAME}.tau is {self.tau}; it must be above 0")
+        finite(self, "w", "correction", "beta")
+        at_least(self, k=0, tokens=0)
+        above(self, tau=0)
 
     def steer(self, kit: Kit, fitted: Fitted) -> Steering:
         """Add the weighted Q to the candidates' log-probabilities."""

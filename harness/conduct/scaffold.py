@@ -27,7 +27,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Fitted, Kit, Lab, Method, Need, PlumblineError, Steering, Step
+from harness.api import Fitted, Kit, Lab, Method, Need, Steering, Step, at_least
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class {cls}(Method):
     strength: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise PlumblineError(f"{name}.strength is {{self.strength}}; it must be 0 or more")
+        at_least(self, strength=0)
 
     def fit(self, lab: Lab) -> Fitted:
         """Count tokens in the training pairs.  Stored once; never repeated."""

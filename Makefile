@@ -129,28 +129,30 @@ frontier: $(READY)  ## [METHOD= PROTOCOL= BENCH= SAMPLES=64 LIMIT= SET=]: the be
 TUNED := prompting guideline_retrieval prompt_rewrite best_of_n soft_best_of_n speculative_rejection cards \
   static_editing alignez recontrol reward_guided controlled_decoding genarm rad proxy_tuning dpo \
   prompting+recontrol
-SETS_OF_REFERENCE := hh_rlhf harmful_qa alpaca_eval mt_bench
+# A cell of the work is a set under a seed: cells that run side by side share no fit.
+CELLS := $(foreach set,hh_rlhf harmful_qa alpaca_eval mt_bench,$(foreach seed,0 1 2,$(set)/$(seed)))
 ROWS := all,prompting+recontrol,prompting+best_of_n,dpo(fraction=0.25)
 COMMA := ,
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 BY_ONE := OMP_NUM_THREADS=1 $(HARNESS)
-TO_REFERENCE = --protocol reference --output_path '$(RESULTS)' $(FORETOLD)
+TO_REFERENCE = --protocol reference --output_path '$(RESULTS)'
 
 reference: $(READY)  ## [JOBS=2 DRY=1]: every method, its defaults and tuned, three seeds, four sets
 ifneq ($(FORETOLD),)
-	@$(BY_ONE) tune --method '$(subst $(SPACE),$(COMMA),$(strip $(TUNED)))' $(TO_REFERENCE)
-	@$(BY_ONE) bench --method '$(ROWS)' --fields both $(TO_REFERENCE)
+	@$(BY_ONE) bench --method '$(ROWS)' --fields both --dry-run --jobs $(JOBS) \
+	  --tune_first '$(subst $(SPACE),$(COMMA),$(strip $(TUNED)))' $(TO_REFERENCE)
 else
 	@$(MAKE) --no-print-directory --jobs $(JOBS) $(TUNED:%=reference-tune-%)
-	@$(MAKE) --no-print-directory --jobs $(JOBS) $(SETS_OF_REFERENCE:%=reference-bench-%)
+	@$(MAKE) --no-print-directory --jobs $(JOBS) $(CELLS:%=reference-bench-%)
+	@$(HARNESS) tables $(TO_REFERENCE)
 endif
 
 reference-tune-%: $(READY)
 	@$(BY_ONE) tune --method '$*' $(TO_REFERENCE)
 
 reference-bench-%: $(READY)
-	@$(BY_ONE) bench --method '$(ROWS)' --bench '$*' --fields both $(TO_REFERENCE)
+	@$(BY_ONE) bench --method '$(ROWS)' --bench '$(*D)' --seeds '$(*F)' --fields both --no-tables $(TO_REFERENCE)
 
 list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
 	@$(HARNESS) list

@@ -132,6 +132,27 @@ def bench(
             "where it did, and a line says so; `default`: they never do; `both`: a row each.",
         ),
     ] = "tuned",
+    tune_first: Annotated[
+        str,
+        typer.Option(
+            "--tune_first",
+            "--tune-first",
+            help="Methods and stacks that `tune` is to choose fields for before, separated by "
+            "commas: by the protocol's trials, on the granted reward.",
+        ),
+    ] = "",
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--tables/--no-tables", help="Whether to write tables; `tables` does it later too."
+        ),
+    ] = True,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", min=1, help="With --dry-run: so many processes would share the work."
+        ),
+    ] = 1,
     device: Device = None,
     output_path: Output = Path("results"),
     dry_run: DryRun = False,
@@ -144,6 +165,8 @@ def bench(
     """
     from harness.conduct import runner
     from harness.conduct.store import Store
+    from harness.conduct.tuning import objective
+    from harness.conduct.tuning import search as tuning
     from harness.conduct.tuning.tuned import fields_option
 
     which = fields_option(fields)
@@ -157,17 +180,27 @@ def bench(
         fit_seeds=fitting,
         limit=limit,
     )
+    first = None
+    if tune_first:
+        plain = runner.order(tune_first, protocol, seeds="0")
+        first = tuning.plan(plain, objective.parse("reward"), None, None)
     if dry_run:
-        return foretold(order, output_path, device, batch_size, which)
+        return foretold(order, output_path, device, batch_size, which, after=first, jobs=jobs)
+    results = Store(output_path)
+    failures: list[str] = []
+    if first:
+        tuned = tuning.tune(first, results, say=said, device=device, batch_rows=batch_size)
+        failures += tuned.failures
     outcome = runner.bench(
         order,
-        Store(output_path),
+        results,
         say=said,
         device=device,
         batch_rows=batch_size,
         fields=which,
+        tables=write,
     )
-    return ended(outcome.tables, outcome.failures)
+    return ended(outcome.tables, [*failures, *outcome.failures])
 
 
 @app.command("list")

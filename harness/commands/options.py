@@ -13,6 +13,7 @@ from harness.errors import PlumblineError
 if TYPE_CHECKING:
     from harness.conduct.forecast.forecasting import Forecast
     from harness.conduct.runner import Order
+    from harness.conduct.tuning.search import Plan
     from harness.conduct.tuning.tuned import Fields as TunedOr
 
 Terms = Annotated[
@@ -86,28 +87,39 @@ def foretold(
     device: str | None,
     batch_rows: int,
     fields: TunedOr = "default",
+    *,
+    after: Plan | None = None,
+    jobs: int = 1,
 ) -> None:
-    """Print what a command would run and what that would cost, instead of running it."""
-    from harness.conduct.forecast import forecasting
+    """Print what a command would run and what that would cost, instead of running it.
+
+    after  what is tuned before; predicted with it.
+    jobs   as `say_forecast` takes them.
+    """
+    from harness.conduct.forecast import forecasting, trials
     from harness.conduct.store import Store
 
-    say_forecast(
-        forecasting.forecast(
-            order,
-            Store(output_path),
-            say=said,
-            device=device,
-            batch_rows=batch_rows,
-            fields=fields,
-        )
+    results = Store(output_path)
+    found = forecasting.forecast(
+        order,
+        results,
+        say=said,
+        device=device,
+        batch_rows=batch_rows,
+        fields=fields,
+        after=after,
     )
+    if after:
+        first = trials.foresee(after, results, say=said, device=device, batch_rows=batch_rows)
+        found = first.then(found)
+    say_forecast(found, jobs)
 
 
-def say_forecast(found: Forecast) -> None:
-    """Print a forecast."""
+def say_forecast(found: Forecast, jobs: int = 1) -> None:
+    """Print a forecast; ``jobs`` processes share the work."""
     from harness.conduct.forecast import foretelling
 
-    for line in foretelling.told(found):
+    for line in foretelling.told(found, jobs):
         said(line)
 
 

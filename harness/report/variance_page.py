@@ -87,7 +87,8 @@ def _grid(comparison: Comparison, splits: dict[str, Split | str]) -> Grid:
             rows.append((line(label), line(one), *(line(NONE) for _ in header[2:])))
             continue
         told = advice(one)
-        best = max((axis for axis in AXES if told[axis] == told[axis]), key=lambda a: told[a])
+        known = [axis for axis in AXES if not math.isnan(told[axis])]
+        best = max(known, key=lambda axis: told[axis], default=None)
         rows.append(
             (
                 line(label),

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.conduct import plugins, store
 from harness.conduct.forecast import trying
@@ -22,6 +23,7 @@ from harness.conduct.runner import Order
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
 from harness.conduct.tuning.tuned import Fields, rows
+from harness.contracts.budget import Chosen
 from harness.contracts.method import Stack
 from harness.errors import PlumblineError
 from harness.report.frames import REFERENCE
@@ -35,8 +37,12 @@ from harness.report.rates import (
     Rates,
     added,
     completed,
+    names,
 )
 from harness.report.terms import choose_terms
+
+if TYPE_CHECKING:
+    from harness.conduct.tuning.search import Plan
 
 # Seconds that are in no ledger, as they were on the machine of the testbed's own rates.
 START = 12.0  # imports, models, training pairs
@@ -66,6 +72,16 @@ class Forecast:
     notes: tuple[str, ...] = ()
     pace: float = 1.0
     busy: float = 1.0
+
+    def then(self, other: Forecast) -> Forecast:
+        """Give what this command and then another would cost."""
+        return Forecast(
+            (*self.lines, *other.lines),
+            (*self.guesses, *other.guesses),
+            tuple(dict.fromkeys((*self.notes, *other.notes))),
+            other.pace,
+            max(self.busy, other.busy),
+        )
 
     def cost(self, i: int) -> Rate:
         """Give what is left to do of one line; nothing where it is done or not known."""
@@ -174,8 +190,9 @@ class Forecaster:
         benchmark = self._order.benchmarks[0]
         self._say(f"trying {stack.label} on a few prompts of {benchmark}")
         row = "+".join(parts_of(stack))
-        # What all else is scaled by is answered on as many prompts as a batch of a run has.
-        prompts = trying.PROMPTS[-1:] if row == REFERENCE else trying.PROMPTS
+        # What all else is scaled by is answered on as many prompts as a batch of a run has, and
+        # twice, since the first large batch of a process is slow.
+        prompts = trying.PROMPTS[-1:] * 2 if row == REFERENCE else trying.PROMPTS
         found = trying.measure(self.setting, benchmark, stack, row, prompts)
         self.busy = max(self.busy, found.busy)
         moves = bool(found.touches - {"noise", "stop"}) and "search" not in found.touches
@@ -228,15 +245,22 @@ def forecast(
     device: str | None = None,
     batch_rows: int = 64,
     fields: Fields = "default",
+    after: Plan | None = None,
 ) -> Forecast:
     """Predict a command; at most a few prompts are answered for it, and nothing is stored.
 
     fields  as `runner.bench` takes it.
+    after   a tuning before this command.  Of a method that it has not tuned yet, a tuned row is
+            counted too, as dear as the method is with such fields as are known.
     """
     setting = Setting(order.protocol, device=device, batch_rows=batch_rows)
     stacks = rows(order.stacks, order.named, setting, results, fields, say)
-    order = replace(order, stacks=stacks)
-    lines = plan(setting, order, results)
+    later = _later(after, stacks) if after else ()
+    order = replace(order, stacks=(*stacks, *later))
+    lines = plan(setting, replace(order, stacks=stacks), results)
+    if after and later:
+        tuned = plan(setting, replace(order, stacks=later), results)
+        lines += [_open(one) for one in tuned if one.kind == ANSWER or one.fit_seed != after.seed]
     if not any(line.left or line.count is None for line in lines):
         return Forecast(tuple(lines), tuple(Guess(None, "") for _ in lines))
     source = Forecaster(setting, order, results, say)
@@ -251,6 +275,19 @@ def forecast(
     if not built(setting):
         source.notes.append("the world is built first (a few minutes, not counted)")
     return Forecast(tuple(lines), tuple(guesses), tuple(source.notes), source.pace, source.busy)
+
+
+def _later(tuning: Plan, stacks: Sequence[Stack]) -> tuple[Stack, ...]:
+    """Give the rows of a tuning that are not tuned yet; their fields are still the defaults."""
+    have = {stack.name for stack in stacks if stack.chosen}
+    chosen = Chosen(tuning.trials, tuning.objective.name)
+    found = [stack for stack in tuning.order.stacks[1:] if stack.name not in have]
+    return tuple(replace(stack, chosen=chosen) for stack in found)
+
+
+def _open(line: Planned) -> Planned:
+    """Leave fields open that are still to be found: a rate of no fields in particular is wanted."""
+    return replace(line, parts=tuple(f"{names(part)[0]}(?)" for part in line.parts), done=0)
 
 
 def _counted(line: Planned, limit: int | None, rates: Rates) -> Planned:

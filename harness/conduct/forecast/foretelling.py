@@ -10,8 +10,11 @@ from harness.conduct.forecast.planned import Planned
 from harness.report.rates import ANSWER
 
 
-def told(found: Forecast) -> Iterable[str]:
-    """Say a forecast: a line for every fit and cell, then what all of it comes to."""
+def told(found: Forecast, jobs: int = 1) -> Iterable[str]:
+    """Say a forecast: a line for every fit and cell, then what all of it comes to.
+
+    jobs  processes that share it, each on cores of its own.
+    """
     rows = [_line(found, i) for i in range(len(found.lines))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -34,7 +37,11 @@ def told(found: Forecast) -> Iterable[str]:
     busy = ""
     if found.busy > STEADY:
         busy = f", or {duration(found.busy * found.seconds)} if the machine stays as busy as now"
-    yield f"predicted: tokens {tokens or 'none'}; {more}{duration(found.seconds)}{busy}"
+    shared = f" of one process, about {duration(found.seconds / jobs)} of {jobs} at once"
+    yield (
+        f"predicted: tokens {tokens or 'none'}; {more}{duration(found.seconds)}"
+        f"{shared if jobs > 1 else ''}{busy}"
+    )
 
 
 def _line(found: Forecast, i: int) -> tuple[str, ...]:

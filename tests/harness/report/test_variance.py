@@ -203,6 +203,17 @@ def test_the_page_is_written_where_there_are_several_runs(results):
     assert plain["variance_fit"] == ""
 
 
+def test_a_row_that_changes_nothing_has_nothing_to_split(tmp_path):
+    """Its difference is zero everywhere: no part is known, and the page stands all the same."""
+    base = np.random.default_rng(3).normal(size=(1, 3, 12))
+    for method in ("unsteered", "prompt_rewrite"):
+        write(tmp_path, method, base, learns=False)
+    write_tables(tmp_path, "toy")
+    text = (tmp_path / "tables" / "toy" / "variance.md").read_text()
+    (row,) = (one for one in text.splitlines() if "prompt_rewrite |" in one)
+    assert row.count("–") >= 6
+
+
 def test_one_run_a_row_writes_no_page(tmp_path):
     """Without seeds there is nothing to split, and an older page does not stay."""
     for method in ("unsteered", "prompting"):

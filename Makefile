@@ -117,12 +117,12 @@ matrix: $(READY)  ## METHOD=a,b,c [ORDERS=1 PROTOCOL= BENCH= LIMIT= SET= DRY=1]:
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
 	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
-frontier: $(READY)  ## [METHOD= PROTOCOL= BENCH= SAMPLES=64 LIMIT= SET=]: the best reward at each KL, and every row against it
+frontier: $(READY)  ## [METHOD= PROTOCOL= BENCH= SAMPLES=64 LIMIT= SET= DRY=1]: the best reward at each KL, and every row against it
 	@$(HARNESS) frontier --protocol '$(PROTOCOL)' --output_path '$(RESULTS)' \
 	  $(if $(METHOD),--method '$(METHOD)') $(if $(SAMPLES),--samples '$(SAMPLES)') \
 	  $(if $(BENCH),--bench '$(BENCH)') $(if $(SET),--set '$(SET)') $(if $(LIMIT),--limit '$(LIMIT)') \
 	  $(if $(SEED),--seed '$(SEED)') $(if $(BATCH),--batch_size '$(BATCH)') \
-	  $(if $(DEVICE),--device '$(DEVICE)')
+	  $(if $(DEVICE),--device '$(DEVICE)') $(FORETOLD)
 
 # Every method that has settings to choose, and rows beside the methods themselves.  transfer_q is
 # run at its defaults alone: a trial of its longest rollouts would cost as much as all of another's.

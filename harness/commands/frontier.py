@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from harness.commands.options import (
     BatchRows,
     Benchmarks,
     Device,
+    DryRun,
     Fields,
     Limit,
     Output,
@@ -18,7 +19,12 @@ from harness.commands.options import (
     Terms,
     ended,
     said,
+    say_forecast,
 )
+
+if TYPE_CHECKING:
+    from harness.conduct.runner import Order
+    from harness.conduct.store import Store
 
 
 def frontier(
@@ -43,6 +49,7 @@ def frontier(
     batch_size: BatchRows = 64,
     device: Device = None,
     output_path: Output = Path("results"),
+    dry_run: DryRun = False,
 ) -> None:
     """Draw reward against KL: the optimum, best-of-n, and every row as a point or a curve.
 
@@ -63,13 +70,37 @@ def frontier(
         seeds=seed,
         limit=limit,
     )
+    results = Store(output_path)
+    if dry_run:
+        return _foretold(order, results, samples, device, batch_size, rows=bool(method))
     written, failures = frontiers.run(
         order,
-        Store(output_path),
+        results,
         samples,
         say=said,
         rows=bool(method),
         device=device,
         batch_rows=batch_size,
     )
-    ended(written, failures)
+    return ended(written, failures)
+
+
+def _foretold(
+    order: Order,
+    results: Store,
+    samples: int,
+    device: str | None,
+    batch_rows: int,
+    *,
+    rows: bool,
+) -> None:
+    from harness.conduct.forecast import forecasting
+    from harness.conduct.forecast import samples as foreseen
+
+    found = foreseen.foresee(
+        order, results, samples, say=said, device=device, batch_rows=batch_rows
+    )
+    if rows:
+        first = forecasting.forecast(order, results, say=said, device=device, batch_rows=batch_rows)
+        found = first.then(found)
+    say_forecast(found)

@@ -61,6 +61,7 @@ def test_the_trials_of_a_tuning_are_said(nothing, tmp_path):
         (("sweep", "-m", "prompting,best_of_n"), "a sweep takes one row"),
         (("curve", "-m", "prompting"), "none of these rows learns"),
         (("tune", "-m", "best_of_n", "--trials", "0"), "TRIALS is 0"),
+        (("frontier", "--samples", "4"), "SAMPLES is 4"),
     ],
 )
 def test_a_mistake_is_found_as_without_it(words, said, nothing):

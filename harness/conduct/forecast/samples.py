@@ -1,0 +1,52 @@
+"""What drawing frontiers would cost: many unsteered answers to every prompt; none is drawn."""
+
+from __future__ import annotations
+
+from harness.conduct import store
+from harness.conduct.base_answers import BLOCK, SEED, enough
+from harness.conduct.forecast.forecasting import Forecast, Forecaster, Say
+from harness.conduct.forecast.planned import Planned, asked
+from harness.conduct.runner import REFERENCE, Order
+from harness.conduct.setting import Setting
+from harness.report.rates import ANSWER
+
+
+def foresee(
+    order: Order,
+    results: store.Store,
+    samples: int,
+    *,
+    say: Say = print,
+    device: str | None = None,
+    batch_rows: int = 64,
+) -> Forecast:
+    """Predict the answers that frontiers are estimated from, each as dear as an unsteered one.
+
+    samples  answers to a prompt, rounded up to whole blocks.
+    """
+    enough(samples)
+    setting = Setting(order.protocol, device=device, batch_rows=batch_rows)
+    source = Forecaster(setting, order, results, say)
+    blocks = -(-samples // BLOCK)
+    lines = []
+    for name in order.benchmarks:
+        prompts = asked(setting, name)
+        ids = None if prompts is None else {prompt.id for prompt in prompts[: order.limit]}
+        count = None if ids is None else len(ids) * blocks * BLOCK
+        done = _stored(results, setting, name, ids or set(), blocks) * BLOCK
+        row = f"{REFERENCE}, {blocks * BLOCK} answers to a prompt"
+        lines.append(Planned(ANSWER, name, row, (REFERENCE,), SEED, None, count, done))
+    guesses = tuple(source.rates.answer(line.benchmark, line.parts) for line in lines)
+    return Forecast(tuple(lines), guesses, tuple(source.notes), source.pace, source.busy)
+
+
+def _stored(
+    results: store.Store, setting: Setting, benchmark: str, ids: set[str], blocks: int
+) -> int:
+    """Count the blocks of these prompts that lie there, by the newest drawing."""
+    files = results.frontier(setting.terms, benchmark, {}).parent.glob("*/answers.jsonl")
+    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    lines = store.read_lines(newest) if newest else []
+    return len(
+        {(n["prompt"], n["block"]) for n in lines if n["prompt"] in ids and n["block"] < blocks}
+    )

@@ -126,9 +126,10 @@ frontier: $(READY)  ## [METHOD= PROTOCOL= BENCH= SAMPLES=64 LIMIT= SET= DRY=1]: 
 
 # Every method that has settings to choose, and rows beside the methods themselves.  transfer_q is
 # run at its defaults alone: a trial of its longest rollouts would cost as much as all of another's.
-TUNED := prompting guideline_retrieval prompt_rewrite best_of_n soft_best_of_n speculative_rejection cards \
-  static_editing alignez recontrol reward_guided controlled_decoding genarm rad proxy_tuning dpo \
-  prompting+recontrol
+# The longest come first, so that the last process is not left alone with one of them.
+TUNED := dpo genarm rad prompting+recontrol recontrol controlled_decoding best_of_n soft_best_of_n cards \
+  speculative_rejection static_editing alignez reward_guided proxy_tuning prompting prompt_rewrite \
+  guideline_retrieval
 # A cell of the work is a set under a seed: cells that run side by side share no fit.
 CELLS := $(foreach set,hh_rlhf harmful_qa alpaca_eval mt_bench,$(foreach seed,0 1 2,$(set)/$(seed)))
 ROWS := all,prompting+recontrol,prompting+best_of_n,dpo(fraction=0.25)

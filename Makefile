@@ -131,7 +131,7 @@ TUNED := dpo genarm rad prompting+recontrol recontrol controlled_decoding best_o
   speculative_rejection static_editing alignez reward_guided proxy_tuning prompting prompt_rewrite \
   guideline_retrieval
 # A cell of the work is a set under a seed: cells that run side by side share no fit.
-CELLS := $(foreach set,hh_rlhf harmful_qa alpaca_eval mt_bench,$(foreach seed,0 1 2,$(set)/$(seed)))
+CELLS := $(foreach set,hh_rlhf harmful_qa alpaca_eval mt_bench,$(foreach seed,0 1 2,$(set).$(seed)))
 ROWS := all,prompting+recontrol,prompting+best_of_n,dpo(fraction=0.25)
 COMMA := ,
 EMPTY :=
@@ -153,7 +153,8 @@ reference-tune-%: $(READY)
 	@$(BY_ONE) tune --method '$*' $(TO_REFERENCE)
 
 reference-bench-%: $(READY)
-	@$(BY_ONE) bench --method '$(ROWS)' --bench '$(*D)' --seeds '$(*F)' --fields both --no-tables $(TO_REFERENCE)
+	@$(BY_ONE) bench --method '$(ROWS)' --bench '$(basename $*)' \
+	  --seeds '$(subst .,,$(suffix $*))' --fields both --no-tables $(TO_REFERENCE)
 
 list: $(READY)  ## methods, benchmarks, protocols, judges, metrics, worlds
 	@$(HARNESS) list

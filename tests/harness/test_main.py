@@ -252,6 +252,27 @@ def make(*words, **changes):
 
 
 @needs_make
+def test_the_reference_run_is_cut_into_cells_that_share_no_fit():
+    """Tunings, then each set under each seed, then the tables; its dry run is one command."""
+    said = make("-n", "reference", "JOBS=2")
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.replace("\\\n\t", "").replace("\\\n", "").splitlines()
+    tuned = [line for line in lines if " tune --method" in line]
+    cells = [line.split() for line in lines if " bench --method" in line]
+    names = ("hh_rlhf", "harmful_qa", "alpaca_eval", "mt_bench")
+    assert {(w[w.index("--bench") + 1], w[w.index("--seeds") + 1]) for w in cells} == {
+        (f"'{name}'", f"'{seed}'") for name in names for seed in (0, 1, 2)
+    }
+    assert len(cells) == 12
+    assert len(tuned) > 10
+    assert " tables --protocol reference" in lines[-1]
+    dry = make("-n", "reference", "DRY=1")
+    assert dry.stdout.count("harness bench") == 1
+    assert "--tune_first 'dpo,genarm" in dry.stdout
+    assert "--dry-run --jobs 2" in dry.stdout
+
+
+@needs_make
 def test_make_help_is_the_default_and_names_every_target():
     """Make without a target explains itself."""
     said = make()

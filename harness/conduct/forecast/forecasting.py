@@ -50,7 +50,7 @@ CELL = 0.6  # a run's files and its summary
 TABLES = 0.4  # a row of a benchmark in tables and figures
 
 STEADY = 1.25  # as far as a short trial is off by itself
-TRIES = 120.0  # seconds; rows that were not tried by then are guessed
+TRIES = 60.0  # seconds; rows that were not tried by then are guessed
 DEFAULT = "testbed"  # its rates stand in, relative to unsteered, for protocols without their own
 
 Say = Callable[[str], None]

@@ -13,6 +13,7 @@ from harness.report.comparison import Comparison, Result, judged
 from harness.report.markup import Grid, line
 from harness.report.statistics import Contrast, Estimate, bootstrap, identity_seed
 
+LINES = 8  # more rows than these cannot be told apart on a wheel
 MOST = 12  # more categories than these make no chart and no readable table
 ALL = "all"
 
@@ -71,7 +72,7 @@ def category_grids(comparison: Comparison, found: Sequence[ByCategory]) -> list[
 
 def draw_radar(comparison: Comparison, found: Sequence[ByCategory], out: Path) -> list[Path]:
     """Draw categories as the spokes of a wheel, one line a row; PNG and SVG."""
-    from harness.report.figures import legible, on_paper, save
+    from harness.report.figures import folded, legible, on_paper, save
 
     tables = [table for table in found if len(table.categories) > 2]
     if not tables:
@@ -79,26 +80,44 @@ def draw_radar(comparison: Comparison, found: Sequence[ByCategory], out: Path) -
     with on_paper():
         from matplotlib.figure import Figure
 
+        labels, count = _lines(tables[0]), len(tables[0].rows)
         figure = Figure(figsize=(5.2 * len(tables) + 1.6, 4.6), layout="constrained")
         panels = figure.subplots(1, len(tables), squeeze=False, subplot_kw={"projection": "polar"})[
             0
         ]
         for panel, table in zip(panels, tables, strict=True):
             angles = np.linspace(0, 2 * np.pi, len(table.categories), endpoint=False)
-            for i, (result, means) in enumerate(table.rows):
+            rows = {result.row.label: means for result, means in table.rows}
+            for i, label in enumerate(one for one in labels if one in rows):
+                means = rows[label]
                 values = [means[name].value for name in table.categories]
                 panel.plot(
                     [*angles, angles[0]],
                     [*values, values[0]],
                     color=f"C{i % 10}",
                     linewidth=1.4,
-                    label=legible(result.row.label),
+                    label=folded(legible(label)),
                 )
             panel.set_xticks(angles, [legible(name) for name in table.categories], fontsize=8)
             panel.tick_params(axis="y", labelsize=7)
             panel.set_title(legible(heading(comparison, table.scorer)), fontsize=10)
-        panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.15, 0.5))
+        panels[-1].legend(
+            frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.15, 0.5),
+            title=f"the best {len(labels)} of {count} rows" if len(labels) < count else None,
+        )  # fmt: skip
         return save(figure, out / f"{comparison.cell.benchmark}.categories")
+
+
+def _lines(table: ByCategory) -> list[str]:
+    """Give the rows that are drawn: all, or the best where there are too many to tell apart."""
+    means = {
+        result.row.label: float(np.mean([own[name].value for name in table.categories]))
+        for result, own in table.rows
+    }
+    if len(means) <= LINES:
+        return list(means)
+    best = sorted(means, key=lambda label: -np.nan_to_num(means[label], nan=-np.inf))
+    return sorted(best[:LINES])
 
 
 def _split(

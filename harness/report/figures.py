@@ -36,6 +36,7 @@ STYLE: Mapping[str, Any] = {
     "text.usetex": False,
 }
 CROWD = 5  # curves that a legend inside a panel can name
+REACH = 0.25  # of what the rows' own intervals span: how far joint ones are drawn beyond it
 FOLD = 34  # characters of a label on one line
 SHOWN = set("–−±×≤≥…" + "".join(MARKS.values()))
 
@@ -60,6 +61,12 @@ def draw_overall(comparisons: Sequence[Comparison], out: Path) -> list[Path]:
 def legible(text: str) -> str:
     """Replace what the figure's typeface cannot show."""
     return "".join(c if c in SHOWN or ord(c) < 0x250 else "?" for c in plain(text))
+
+
+def shortened(label: str) -> str:
+    """Name a row without its fields, where a figure has no room for them."""
+    name, bracket, how = re.sub(r"\(.*\)", "", label).partition(" [")
+    return f"{name}, {how.partition(',')[0].rstrip(']')}" if bracket else name
 
 
 def folded(label: str) -> str:
@@ -103,7 +110,7 @@ def _panel(panel: Any, comparison: Comparison, rows: Mapping[str, float], with_t
     places = decimals(known)
     panel.axvline(0, color=INK, linewidth=0.8)
     beside = panel.get_yaxis_transform()  # x in shares of the panel's width
-    sure: dict[bool, list[tuple[Estimate, float]]] = {True: [], False: []}
+    drawn: list[tuple[Estimate, Estimate, float]] = []  # of all rows at once, of this row alone
     for name, y in rows.items():
         result = results.get(name)
         if result is None or result.joint is None or result.why:
@@ -120,7 +127,7 @@ def _panel(panel: Any, comparison: Comparison, rows: Mapping[str, float], with_t
             )
             continue
         estimate = result.joint
-        sure[estimate.excludes_zero].append((estimate, y))
+        drawn.append((estimate, result.difference or estimate, y))
         if with_text:
             panel.text(
                 1.02,
@@ -131,20 +138,51 @@ def _panel(panel: Any, comparison: Comparison, rows: Mapping[str, float], with_t
                 fontsize=8,
                 weight="bold" if estimate.excludes_zero else "normal",
             )
-    for found, colour in ((sure[True], SURE), (sure[False], UNSURE)):  # an artist for all rows
-        wide = [(e, y) for e, y in found if e.low == e.low]
-        panel.hlines([y for _, y in wide], [e.low for e, _ in wide], [e.high for e, _ in wide],
-                     colors=colour, linewidth=2, capstyle="projecting")  # fmt: skip
-        panel.plot([e.value for e, _ in found], [y for _, y in found], "o", color=colour, ms=5)
+    left, right = _limits([alone for _, alone, _ in drawn], [joint for joint, _, _ in drawn])
+    for surely, colour in ((True, SURE), (False, UNSURE)):  # an artist for all rows
+        found = [one for one in drawn if bool(one[0].excludes_zero) == surely]
+        for lines, width in (
+            ([(joint, y) for joint, _, y in found], 1.0),
+            ([(alone, y) for _, alone, y in found], 3.2),
+        ):
+            wide = [(e.low, e.high, y) for e, y in lines if e.low == e.low]
+            panel.hlines([y for *_, y in wide], [low for low, *_ in wide],
+                         [high for _, high, _ in wide], colors=colour, linewidth=width)  # fmt: skip
+        panel.plot([joint.value for joint, _, _ in found], [y for _, _, y in found], "o",
+                   color=colour, ms=5)  # fmt: skip
+        inside = 0.012 * (right - left)
+        for edge, marker, beyond in (
+            (left + inside, "<", [y for e, _, y in found if e.low < left]),
+            (right - inside, ">", [y for e, _, y in found if e.high > right]),
+        ):
+            panel.plot([edge] * len(beyond), beyond, marker, color=colour, ms=4)
+    if left < right:
+        panel.set_xlim(left, right)
     title = legible(str(comparison.spec.get("title") or comparison.cell.benchmark))
     what = legible(heading(comparison, comparison.headline))
     panel.set_title(title, loc="left", fontsize=10, weight="bold")
-    panel.set_xlabel(f"difference in {what} to unsteered" if with_text else what)
+    if with_text:
+        what = (
+            f"difference in {what} to unsteered\nthick: 95 % of this row; thin: of all rows at once"
+        )
+    panel.set_xlabel(what)
     panel.grid(axis="x", color="#e6e6e6", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         panel.spines[side].set_visible(False)
+
+
+def _limits(alone: Sequence[Estimate], joint: Sequence[Estimate]) -> tuple[float, float]:
+    """Give room to every row's own interval; joint ones, wide with few fits, may be cut."""
+    ends = [x for e in alone for x in (e.low, e.value, e.high) if x == x]
+    far = [x for e in joint for x in (e.low, e.high) if x == x]
+    if not ends:
+        return 0.0, 0.0
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    room, edge = REACH * (high - low), 0.03 * (high - low)
+    low, high = max(low - room, min([low, *far])), min(high + room, max([high, *far]))
+    return low - edge, high + edge
 
 
 def _absence(result: Result | None) -> str:

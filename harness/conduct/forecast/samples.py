@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.conduct import store
 from harness.conduct.base_answers import BLOCK, SEED, enough
 from harness.conduct.forecast.forecasting import Forecast, Forecaster, Say
-from harness.conduct.forecast.planned import Planned, asked
+from harness.conduct.forecast.planned import Planned, asked, parts_of
 from harness.conduct.runner import REFERENCE, Order
+from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
+from harness.conduct.stacks import stacks
 from harness.report.rates import ANSWER
 
 
@@ -20,13 +24,18 @@ def foresee(
     device: str | None = None,
     batch_rows: int = 64,
 ) -> Forecast:
-    """Predict the answers that frontiers are estimated from, each as dear as an unsteered one.
+    """Predict the answers that frontiers are estimated from: a block costs what a search does.
 
     samples  answers to a prompt, rounded up to whole blocks.
     """
     enough(samples)
     setting = Setting(order.protocol, device=device, batch_rows=batch_rows)
-    source = Forecaster(setting, order, results, say)
+    (block,) = stacks(f"best_of_n(n={BLOCK})")
+    alike: tuple[str, ...] = (REFERENCE,)
+    share = 1.0
+    if skip_reason(setting, block) is None:
+        alike, share = parts_of(block), 1 / BLOCK
+    source = Forecaster(setting, replace(order, stacks=(order.stacks[0], block)), results, say)
     blocks = -(-samples // BLOCK)
     lines = []
     for name in order.benchmarks:
@@ -35,7 +44,8 @@ def foresee(
         count = None if ids is None else len(ids) * blocks * BLOCK
         done = _stored(results, setting, name, ids or set(), blocks) * BLOCK
         row = f"{REFERENCE}, {blocks * BLOCK} answers to a prompt"
-        lines.append(Planned(ANSWER, name, row, (REFERENCE,), SEED, None, count, done))
+        one = Planned(ANSWER, name, row, alike, SEED, None, count, done, share=share)
+        lines.append(one)
     guesses = tuple(source.rates.answer(line.benchmark, line.parts) for line in lines)
     return Forecast(tuple(lines), guesses, tuple(source.notes), source.pace, source.busy)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.report.columns import heading
 from harness.report.comparison import Comparison
 from harness.report.cost.bills import Point
-from harness.report.figures import INK, MUTED, SURE, UNSURE, legible, on_paper, save
+from harness.report.figures import INK, MUTED, SURE, UNSURE, legible, on_paper, save, shortened
 
 
 def draw(
@@ -33,15 +34,17 @@ def draw(
         for panel in panels[len(panels_of) :]:
             panel.set_visible(False)
         for panel, (comparison, found) in zip(panels, panels_of, strict=False):
-            front = sorted((p.tokens, p.gain, p.label) for p in found if p.front)
+            front = sorted((p.tokens, p.gain, p.label) for p in found if p.front and p.gain > 0)
+            short = Counter(shortened(label) for _, _, label in front)
             panel.axhline(0, color=INK, linewidth=0.8)
             panel.step([p[0] for p in front], [p[1] for p in front], where="post", color=SURE, lw=1)
             for point in found:
-                colour = SURE if point.front else UNSURE
+                colour = SURE if point.front and point.gain > 0 else UNSURE
                 panel.plot([point.tokens], [point.gain], "o" if point.chosen else "x",
                            color=colour if point.chosen else MUTED, markersize=4)  # fmt: skip
             for tokens, gain, label in front:
-                panel.annotate(legible(label), (tokens, gain), xytext=(3, 3), fontsize=6.5,
+                name = shortened(label) if short[shortened(label)] == 1 else label
+                panel.annotate(legible(name), (tokens, gain), xytext=(3, 3), fontsize=6.5,
                                textcoords="offset points")  # fmt: skip
             panel.set_xscale("log")
             panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))

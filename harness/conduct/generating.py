@@ -37,6 +37,8 @@ def generate(cell: Cell, folder: Path, steering: Steering) -> Counter[str]:
     answers = store.resume(folder)
     notes: Counter[str] = Counter()
     total = sum(1 + len(p.turns) for p in prompts)
+    if len(answers) < total:
+        setting.warm_up([p.chat for p in prompts])
     with progress(f"{cell.label} on {cell.questions.name}", total) as advance:
         advance(len(answers), "")
         for turn in range(1 + max(len(p.turns) for p in prompts)):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from harness.judging.endpoint import Endpoint
     from harness.judging.openai_backend import OpenAIBackend
 
+WARM_UP = 16  # tokens of an answer after which a batch is no slower than later ones
 SMALL = 1 << 22  # files up to this size are fingerprinted by content, larger ones by size
 
 
@@ -55,6 +56,7 @@ class Setting:
         self._rewards: dict[str, RewardModel] = {}
         self._judges: dict[str, Model] = {}
         self._endpoints: dict[str, OpenAIBackend] = {}
+        self._warm = False
         self.roles = Roles(self._role, protocol.sections.models)
 
     # ---------------------------------------------------------------- the world
@@ -222,6 +224,24 @@ class Setting:
             batch_rows=self.batch_rows,
             search_sampling=search_sampling,
         )
+
+    def warm_up(self, chats: Sequence[Chat]) -> None:
+        """Answer a batch with a few tokens, once a process, on nobody's account.
+
+        The first batch of a process is slow by itself (memory is fetched, kernels are made);
+        it would be put down to the row that comes first, which is the reference.
+        """
+        if self._warm:
+            return
+        from harness.engine.decoding import Job
+        from harness.engine.sampling import Sampling
+        from harness.engine.steering import Steering
+
+        self._warm = True
+        few = Sampling(max_new_tokens=WARM_UP)
+        jobs = [Job(f"warm-up/{i}", chat, few) for i, chat in enumerate(chats[: self.batch_rows])]
+        for _ in self.decode([job for job in jobs if self.room(job.chat, few)], Steering(), 0):
+            pass
 
     def kl(
         self, jobs: Sequence[Job], tokens: Sequence[Sequence[int]], steering: Steering

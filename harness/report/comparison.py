@@ -21,6 +21,7 @@ from harness.report.statistics import (
     holm,
     identity_seed,
     mean_over_rows,
+    plain_mean,
     rank_intervals,
     replicated,
     sign_flip_p,
@@ -103,6 +104,11 @@ def is_optimised(cell: Cell, scorer: str) -> bool:
 def judged(scorer: str) -> bool:
     """Say whether a scorer is a win rate; its name is win_rate@<judge>."""
     return scorer.split("@")[0] == "win_rate"
+
+
+def by_judge(scorer: str) -> bool:
+    """Say whether a scorer asks a judge; its name is <what is asked>@<judge>."""
+    return "@" in scorer
 
 
 def choose_headline(cell: Cell) -> str:
@@ -212,6 +218,7 @@ class _Group:
         for (result, name, _), (estimate, _) in zip(named, made, strict=False):
             result.means[name] = estimate
         for result in self.results:
+            result.means.update(self._parts(result.row))
             result.headline = result.means.get(self.headline, NOTHING)
         everybody, differences = Family(), dict[tuple[int, int], Estimate]()
         for (i, j, _), (estimate, replicates) in zip(pairs, made, strict=True):
@@ -224,11 +231,17 @@ class _Group:
         return self._order(differences, everybody)
 
     def _frames(self, row: Row) -> Iterator[tuple[str, Array]]:
-        """Give every score and sub-score of a row on the group's keys."""
+        """Give every score of a row, and a judge's labels, on the group's keys."""
         for scorer in sorted({s for run in row.runs for s in run.scores}):
             yield scorer, self._spread(row, scorer)
-            for part in row.parts(scorer):
+            for part in row.parts(scorer) if by_judge(scorer) else ():
                 yield f"{scorer}.{part}", self._spread(row, scorer, part)
+
+    def _parts(self, row: Row) -> Iterator[tuple[str, Estimate]]:
+        """Give the means of all other sub-scores, which are told without an interval."""
+        for scorer in sorted({s for run in row.runs for s in run.scores}):
+            for part in () if by_judge(scorer) else row.parts(scorer):
+                yield f"{scorer}.{part}", plain_mean(self._spread(row, scorer, part))
 
     def _spread(self, row: Row, scorer: str, part: str | None = None) -> Array:
         at = {key: i for i, key in enumerate(self.keys)}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.conduct import store
+from harness.report import rates
 from harness.report.columns import MARKS, decimals, heading, spread
 from harness.report.comparison import Comparison, Result
 from harness.report.frames import read_pools
@@ -65,7 +66,8 @@ def legible(text: str) -> str:
 
 def shortened(label: str) -> str:
     """Name a row without its fields, where a figure has no room for them."""
-    name, bracket, how = re.sub(r"\(.*\)", "", label).partition(" [")
+    row, bracket, how = label.partition(" [")
+    name = "+".join(rates.names(row))
     return f"{name}, {how.partition(',')[0].rstrip(']')}" if bracket else name
 
 

@@ -189,6 +189,15 @@ def mean_over_rows(values: Array) -> Array:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+def plain_mean(values: Array) -> Estimate:
+    """Give the mean as ``replicated`` does, without an interval: [rows, values]."""
+    kept = _averaged(values)
+    there = ~np.isnan(kept)
+    count = int(there.sum())
+    total = float(kept[there].sum())
+    return Estimate(total / count if count else math.nan, n=int(there.max(axis=0).sum()))
+
+
 def cluster_sums(values: Array, codes: NDArray[np.intp], clusters: int) -> Array:
     """Sum the values of each cluster; missing ones count as nothing."""
     sums = np.bincount(codes, weights=np.nan_to_num(values), minlength=clusters)

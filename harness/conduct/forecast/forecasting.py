@@ -190,9 +190,8 @@ class Forecaster:
         benchmark = self._order.benchmarks[0]
         self._say(f"trying {stack.label} on a few prompts of {benchmark}")
         row = "+".join(parts_of(stack))
-        # What all else is scaled by is answered on as many prompts as a batch of a run has, and
-        # twice, since the first large batch of a process is slow.
-        prompts = trying.PROMPTS[-1:] * 2 if row == REFERENCE else trying.PROMPTS
+        # What all else is scaled by is answered on as many prompts as a batch of a run has.
+        prompts = trying.PROMPTS[-1:] if row == REFERENCE else trying.PROMPTS
         found = trying.measure(self.setting, benchmark, stack, row, prompts)
         self.busy = max(self.busy, found.busy)
         moves = bool(found.touches - {"noise", "stop"}) and "search" not in found.touches

@@ -9,6 +9,8 @@ from harness.conduct.forecast.forecasting import STEADY, Forecast
 from harness.conduct.forecast.planned import Planned
 from harness.report.rates import ANSWER
 
+SHARED = 1.15  # processes side by side share the memory: so many times as long as alone
+
 
 def told(found: Forecast, jobs: int = 1) -> Iterable[str]:
     """Say a forecast: a line for every fit and cell, then what all of it comes to.
@@ -37,7 +39,8 @@ def told(found: Forecast, jobs: int = 1) -> Iterable[str]:
     busy = ""
     if found.busy > STEADY:
         busy = f", or {duration(found.busy * found.seconds)} if the machine stays as busy as now"
-    shared = f" of one process, about {duration(found.seconds / jobs)} of {jobs} at once"
+    each = duration(SHARED * found.seconds / jobs)
+    shared = f" of one process, about {each} of {jobs} at once"
     yield (
         f"predicted: tokens {tokens or 'none'}; {more}{duration(found.seconds)}"
         f"{shared if jobs > 1 else ''}{busy}"

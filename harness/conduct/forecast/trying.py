@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.conduct.cell import Cell
 from harness.conduct.questions import ask
@@ -49,13 +49,13 @@ def measure(
     kit, _ = equipped(setting, stack, cell.sampling)
     steering = stack.steer(kit, [Fitted() for _ in stack.parts])
 
-    def jobs(count: int, **less: int) -> list[Job]:
+    def jobs(count: int) -> list[Job]:
         """Ask so many prompts at even distances: long ones and short ones."""
         some = questions.prompts[:: max(1, -(-len(questions.prompts) // count))]
         seen = steering.prompted([prompt.chat for prompt in some])
         sampling = [questions.sampling[prompt.id] for prompt in some]
         return [
-            Job(prompt.id, prompt.chat, replace(how, **less))
+            Job(prompt.id, prompt.chat, how)
             for prompt, chat, how in zip(some, seen, sampling, strict=True)
             if setting.room(chat, how)
         ]
@@ -72,7 +72,7 @@ def measure(
         seconds = time.perf_counter() - start
         return ledger, answers, seconds, min(seconds, time.process_time() - computed)
 
-    spent(jobs(1, max_new_tokens=2))  # the first pass of a process is slow
+    setting.warm_up([prompt.chat for prompt in questions.prompts])
     for count in prompts:
         ledger, answers, seconds, computed = spent(jobs(count))
         if computed * GROWTH > PATIENCE:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.chat import Chat
 from harness.conduct.protocol import load
 from harness.conduct.setting import Setting, expanded_path, fingerprint, identity
 from harness.conduct.terms import Reward, Weights
@@ -62,3 +63,20 @@ def test_granted_and_evaluation_are_one_model_where_they_are_the_same(tiny):
     assert setting.optimised
     assert setting.granted is setting.evaluation
     assert setting.instruments.optimised is None
+
+
+def test_the_first_batch_of_a_process_is_nobodys_cost(tiny, monkeypatch):
+    """A few tokens are answered once, before anything is counted; a second call does nothing."""
+    setting = Setting(load(Path(tiny)), device="cpu", batch_rows=3)
+    asked = []
+    decode = setting.decode
+
+    def watched(jobs, *rest):
+        asked.append([job.sampling.max_new_tokens for job in jobs])
+        return decode(jobs, *rest)
+
+    monkeypatch.setattr(setting, "decode", watched)
+    chats = [Chat().user("a b")] * 5
+    setting.warm_up(chats)
+    setting.warm_up(chats)
+    assert asked == [[16, 16, 16]]

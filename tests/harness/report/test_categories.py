@@ -69,3 +69,19 @@ def test_the_table_and_the_chart_stand_on_the_page(tmp_path):
     before = written["mt_bench.categories.svg"].read_bytes()
     write_tables(tmp_path, "toy")
     assert written["mt_bench.categories.svg"].read_bytes() == before
+
+
+def test_a_wheel_of_many_rows_shows_the_best(tmp_path, monkeypatch):
+    """More lines than can be told apart are not drawn; the legend says how many there are."""
+    from harness.report import categories
+
+    monkeypatch.setattr(categories, "LINES", 1)
+    found = comparison(tmp_path)
+    tables = by_category(found)
+    (svg,) = [path for path in draw_radar(found, tables, tmp_path) if path.suffix == ".svg"]
+    means = {r.row.label: parts["all"].value for r, parts in tables[0].rows}
+    drawn, count = max(means, key=means.get), len(means)
+    text = svg.read_text()
+    assert f"the best 1 of {count} rows" in text
+    assert drawn in text
+    assert not any(label in text for label in set(means) - {drawn})

@@ -4,11 +4,13 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from toystore import golden_store, run_spec, wave, write_run, write_skip
 
 from harness.report.comparison import compare
-from harness.report.figures import draw_benchmark, draw_overall, folded, legible
+from harness.report.figures import _limits, draw_benchmark, draw_overall, folded, legible, shortened
 from harness.report.frames import read_cell
+from harness.report.statistics import Estimate
 
 ROOT = Path(__file__).parents[3]
 
@@ -97,3 +99,27 @@ def test_matplotlib_is_not_imported_before_it_is_needed():
         "assert not {'matplotlib', 'torch', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_a_joint_interval_without_end_leaves_room_for_the_others():
+    """Rows' own intervals fit whole; a joint one is cut a quarter of their span beyond them."""
+    own = [Estimate(1.0, 0.0, 2.0), Estimate(-1.0, -2.0, 0.0), Estimate(0.5)]
+    near = [Estimate(1.0, -0.5, 2.5), Estimate(-1.0, -2.5, 0.5)]
+    assert _limits(own, near) == pytest.approx((-2.5 - 0.12, 2.5 + 0.12))
+    far = [*near, Estimate(0.5, -70.0, 71.0)]
+    assert _limits(own, far) == pytest.approx((-3.0 - 0.12, 3.0 + 0.12))
+    assert _limits([], []) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("label", "short"),
+    [
+        ("genarm", "genarm"),
+        ("best_of_n(n=32) [tuned, 8 trials]", "best_of_n, tuned"),
+        ("prompting(instruction='a (b)')+recontrol(n=3)", "prompting+recontrol"),
+        ("dpo(fraction=0.25)", "dpo"),
+    ],
+)
+def test_a_label_can_go_without_its_fields(label, short):
+    """Where a figure has no room, the method and that it was tuned are enough."""
+    assert shortened(label) == short

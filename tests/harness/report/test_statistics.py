@@ -14,6 +14,7 @@ from harness.report.statistics import (
     identity_seed,
     interval,
     mean_over_rows,
+    plain_mean,
     rank_intervals,
     sign_flip_p,
 )
@@ -266,3 +267,15 @@ def test_an_interval_not_asked_for_costs_nothing_and_says_nothing():
     assert (unasked.value, unasked.se) == (asked.value, asked.se)
     assert asked.excludes_zero
     assert not unasked.excludes_zero
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_mean_without_an_interval_is_the_same_mean(rows):
+    """Sub-scores are told without an interval: value and count are the bootstrap's."""
+    values = np.random.default_rng(5).normal(size=(rows, 20))
+    values[:, 3], values[0, 7] = NAN, NAN
+    whole, plain = estimate(values), plain_mean(values)
+    assert plain.value == pytest.approx(whole.value)
+    assert plain.n == whole.n
+    assert math.isnan(plain.low)
+    assert math.isnan(plain_mean(np.full((rows, 4), NAN)).value)

@@ -65,7 +65,7 @@ def test_a_tuning_and_what_follows_add_up(tiny, tmp_path):
     assert both.lines == (*first.lines, *then.lines)
     assert both.total.total > then.total.total
     whole = list(foretelling.told(both, 2))[-1]
-    half = foretelling.duration(both.seconds / 2)
+    half = foretelling.duration(foretelling.SHARED * both.seconds / 2)
     assert (
         f"{foretelling.duration(both.seconds)} of one process, about {half} of 2 at once" in whole
     )

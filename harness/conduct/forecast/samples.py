@@ -12,7 +12,7 @@ from harness.conduct.runner import REFERENCE, Order
 from harness.conduct.running import skip_reason
 from harness.conduct.setting import Setting
 from harness.conduct.stacks import stacks
-from harness.report.rates import ANSWER
+from harness.report.rates import ANSWER, Guess, Rate
 
 
 def foresee(
@@ -46,8 +46,16 @@ def foresee(
         row = f"{REFERENCE}, {blocks * BLOCK} answers to a prompt"
         one = Planned(ANSWER, name, row, alike, SEED, None, count, done, share=share)
         lines.append(one)
-    guesses = tuple(source.rates.answer(line.benchmark, line.parts) for line in lines)
+    guesses = tuple(_drawn(source.rates.answer(line.benchmark, line.parts)) for line in lines)
     return Forecast(tuple(lines), guesses, tuple(source.notes), source.pace, source.busy)
+
+
+def _drawn(guess: Guess) -> Guess:
+    """Take what answering costs, rewards included: no judge is asked about a base answer."""
+    if guess.rate is None:
+        return guess
+    tokens = {k: v for k, v in guess.rate.tokens.items() if k.startswith("decode.")}
+    return replace(guess, rate=Rate({"decode": guess.rate.seconds.get("decode", 0.0)}, tokens))
 
 
 def _stored(

@@ -155,7 +155,7 @@ def cell_summary(run_folder: Path, reference: Path | None = None) -> str:
 
 def _clear(out: Path, written: set[str]) -> None:
     """Take away tables of benchmarks that this set no longer has: one folder, one set."""
-    for path in sorted(out.glob("*.csv")):
-        if path.name not in written and path.read_bytes().startswith(b"benchmark,method,"):
-            for old in out.glob(f"{path.stem}.*"):
-                old.unlink()
+    tables = [path for path in out.glob("*.csv") if path.name not in written]
+    gone = [path for path in tables if path.read_bytes().startswith(b"benchmark,method,")]
+    for old in {old for path in gone for old in out.glob(f"{path.stem}.*")}:
+        old.unlink()

@@ -262,6 +262,21 @@ def test_tables_of_another_set_do_not_stay(tmp_path):
     assert stems == {"overall", "cost", "hh_rlhf", "notes"}
 
 
+def test_a_frontier_whose_answers_are_gone_leaves_with_all_its_files(tmp_path):
+    """Tables that came with a checkout are written over where its base answers are not here."""
+    for method in ("unsteered", "prompting"):
+        write_run(tmp_path, run_spec("hh_rlhf", method), {"gold": wave(9, 0.0)}, prompts=9)
+    out = tmp_path / "tables" / "toy"
+    out.mkdir(parents=True)
+    (out / "hh_rlhf.frontier.csv").write_text("benchmark,method,reward\n")
+    (out / "hh_rlhf.frontier.curve.csv").write_text("benchmark,method,strength\n")
+    for suffix in ("md", "tex", "png", "svg"):
+        (out / f"hh_rlhf.frontier.{suffix}").write_text("of another day")
+    write_tables(tmp_path, "toy")
+    assert not list(out.glob("*.frontier.*"))
+    assert (out / "hh_rlhf.csv").exists()
+
+
 def test_every_figure_shown_is_there(large):
     """The pictures that a page refers to lie beside it."""
     for name in ("overall.md", "hh_rlhf.md"):

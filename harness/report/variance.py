@@ -21,6 +21,7 @@ from harness.report.frames import Row, Run
 from harness.report.statistics import Array, cluster_counts, cluster_sums
 
 Effect = frozenset[str]
+ROUNDING = 1e-24  # a variance this small beside the squares it is made of is round-off
 FIT, SAMPLING, PROMPT = AXES = ("fit", "sampling", "prompt")
 PARTS = (FIT, SAMPLING, PROMPT, "residual")
 
@@ -118,7 +119,8 @@ def components(table: Array) -> dict[Effect, float]:
         square = total / cells(effect) * float((deviation**2).sum()) / freedom
         above = sum(total / cells(one) * value for one, value in found.items() if one > effect)
         found[effect] = (square - above) * cells(effect) / total
-    return {effect: max(0.0, found[effect]) for effect in effects}
+    noise = ROUNDING * float((table**2).mean())
+    return {effect: found[effect] if found[effect] > noise else 0.0 for effect in effects}
 
 
 def split(comparison: Comparison, row: Row) -> Split | str:

@@ -52,6 +52,14 @@ def test_an_estimate_below_zero_is_zero():
     assert found["sp"] == pytest.approx(4.0)
 
 
+def test_what_does_not_vary_is_exactly_zero():
+    """The round-off of equal fits is no variance, whatever order sums are taken in."""
+    table = np.repeat(np.random.default_rng(4).normal(size=(1, 3, 40)) + 1e3, 3, axis=0)
+    found = named(components(table))
+    assert found["f"] == found["fs"] == found["fp"] == found["fsp"] == 0.0
+    assert found["p"] + found["s"] + found["sp"] > 0.5
+
+
 def planted(rng, sizes, truth):
     """Draw a crossed table with known components."""
     table = np.full(sizes, 0.3)

@@ -50,6 +50,7 @@ CELL = 0.6  # a run's files and its summary
 TABLES = 0.4  # a row of a benchmark in tables and figures
 
 STEADY = 1.25  # as far as a short trial is off by itself
+ALIKE = 1.5  # one batch, alone on its machine, is off by as much from a run beside another
 TRIES = 60.0  # seconds; rows that were not tried by then are guessed
 DEFAULT = "testbed"  # its rates stand in, relative to unsteered, for protocols without their own
 
@@ -168,6 +169,8 @@ class Forecaster:
         factor = Rates([self._now]).slower_than(others)
         if factor is None:
             return 1.0, "as they were there: nothing of theirs was tried here"
+        if abs(math.log(factor)) < math.log(ALIKE):
+            return 1.0, f"as they were there: {REFERENCE} took {factor:.2f} times as long just now"
         return factor, f"times {factor:.2f}, by {self._now.count} answers of {REFERENCE} just now"
 
     # ------------------------------------------------------------ what is tried

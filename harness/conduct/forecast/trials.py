@@ -106,11 +106,11 @@ def _fits(
     if not rates:
         return
     name = settings[0].name
-    line = Planned(FIT, PLACE, name, (name,), None, None, len(rates))
+    line = Planned(FIT, PLACE, name, (name,), None, None, len(known))
+    if known:
+        yield line, Guess(mean(known), next(g.basis for g in rates.values() if g.rate))
     if len(known) < len(rates):
-        yield line, Guess(None, "never fitted")
-    else:
-        yield line, Guess(mean(known), next(iter(rates.values())).basis)
+        yield replace(line, count=len(rates) - len(known)), Guess(None, "never fitted")
 
 
 def _answers(source: Forecaster, settings: Sequence[Stack], *, capped: bool) -> Guess:
